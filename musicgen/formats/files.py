@@ -1,0 +1,71 @@
+"""Which module reads and writes which suffix. The modules are imported where used: music21 takes seconds to load."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+from musicgen.errors import FormatError, UnsupportedFormat
+from musicgen.score import Score, unfold
+
+READERS: dict[str, str] = {
+    ".mid": "midi",
+    ".midi": "midi",
+    ".abc": "abc",
+    ".musicxml": "musicxml",
+    ".xml": "musicxml",
+    ".mxl": "musicxml",
+    ".krn": "musicxml",
+}
+"""Suffix -> module of this package with `read(path) -> list[Score]`, scores as written (repeat signs kept)."""
+
+WRITERS: dict[str, str] = {".mid": "midi", ".midi": "midi", ".abc": "abc", ".musicxml": "musicxml", ".xml": "musicxml"}
+"""Suffix -> module of this package with `write(score, path)`."""
+
+MAX_FILE_BYTES = 64 * 2**20
+
+
+def read_scores(path: str | Path, as_written: bool = False) -> list[Score]:
+    """Every piece in a file (an ABC file may hold many), repeats played out unless `as_written`.
+
+    Raises FormatError, naming the file and, where known, the line or bar.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in READERS:
+        known = " ".join(READERS)
+        raise UnsupportedFormat(f"{path}: no reader for {path.suffix or 'a file without suffix'!r}; known: {known}")
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise FormatError(f"{path}: {error.strerror or error}") from error
+    if not path.is_file():
+        raise FormatError(f"{path}: not a file")
+    if size == 0:
+        raise FormatError(f"{path}: the file is empty")
+    if size > MAX_FILE_BYTES:
+        raise FormatError(f"{path}: {size:,} bytes, more than the {MAX_FILE_BYTES:,} that are read; split the file")
+    scores = _module(READERS[path.suffix.lower()]).read(path)
+    return scores if as_written else [unfold(score) for score in scores]
+
+
+def read_score(path: str | Path, as_written: bool = False) -> Score:
+    """The one piece in a file; the first, where a file holds several."""
+    return read_scores(path, as_written)[0]
+
+
+def write_score(score: Score, path: str | Path) -> None:
+    """Write a score in the format of the suffix, to a temporary file first, then renamed."""
+    path = Path(path)
+    if path.suffix.lower() not in WRITERS:
+        raise UnsupportedFormat(f"{path}: no writer for {path.suffix!r}; known: {' '.join(WRITERS)}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.part{path.suffix}")
+    try:
+        _module(WRITERS[path.suffix.lower()]).write(score, temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _module(name: str):
+    return importlib.import_module(f"musicgen.formats.{name}")

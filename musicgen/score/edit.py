@@ -1,0 +1,260 @@
+"""Musical operations on scores: transpose, clip, take bars, quantise, unfold repeats. Each returns a new Score."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from musicgen.errors import ScoreError
+from musicgen.score.score import NOTE, Part, Score
+
+
+def transpose(score: Score, semitones: int) -> Score:
+    """Every pitched note moved by `semitones`, keys with it (the enharmonic with fewest accidentals); drums stay.
+
+    Raises ScoreError where a note would leave 0..127.
+    """
+    parts = []
+    for part in score.parts:
+        notes = part.notes.copy()
+        if not part.is_drum:
+            notes["pitch"] += semitones
+        parts.append(part.with_notes(notes))
+    keys = tuple(replace(key, fifths=transpose_fifths(key.fifths, semitones)) for key in score.keys)
+    return replace(score, parts=tuple(parts), keys=keys, chord_symbols=())
+
+
+def transpose_fifths(fifths: int, semitones: int) -> int:
+    """The key signature `semitones` higher, in -5..6: a semitone is seven fifths round the circle."""
+    return (fifths + 7 * semitones + 5) % 12 - 5
+
+
+def clip(score: Score, end: int) -> Score:
+    """The score up to tick `end`: later notes go, notes that sound over it are cut there."""
+    parts = []
+    for part in score.parts:
+        notes = part.notes[part.notes["onset"] < end].copy()
+        notes["duration"] = np.minimum(notes["duration"], end - notes["onset"])
+        parts.append(part.with_notes(notes))
+    return replace(
+        score,
+        parts=tuple(parts),
+        tempos=tuple(t for t in score.tempos if t.onset < max(end, 1)),
+        metres=tuple(m for m in score.metres if m.onset < max(end, 1)),
+        keys=tuple(k for k in score.keys if k.onset < max(end, 1)),
+        bars=score.bars[score.bars < max(end, 1)],
+        length=min(end, score.length),
+        signs=tuple(s for s in score.signs if s.onset < end),
+        chord_symbols=tuple(c for c in score.chord_symbols if c.onset < end),
+    )
+
+
+def bars_between(score: Score, first: int, last: int) -> Score:
+    """Bars first..last-1 (counted from 0) as a score of its own that starts at tick 0."""
+    if not 0 <= first < last <= len(score.bars):
+        raise ScoreError(f"bars {first}..{last} of a score of {len(score.bars)} bars")
+    start = int(score.bars[first])
+    end = int(score.bars[last]) if last < len(score.bars) else score.length
+    return paste([(score, start, end)])
+
+
+def paste(pieces: list[tuple[Score, int, int]]) -> Score:
+    """Spans (score, start, end) in ticks, one after the other, as one score; all have the same parts.
+
+    A note belongs to the span it starts in and is cut where the span ends, unless the next span takes up where this one
+    stops. Maps of tempo, metre and key say at each seam what holds there; repeat signs are dropped.
+    """
+    first = pieces[0][0]
+    note_lists: list[list[np.ndarray]] = [[] for _ in first.parts]
+    maps: dict[str, list] = {"tempos": [], "metres": [], "keys": []}
+    bars: list[int] = []
+    chords: list = []
+    at = 0
+    for i, (score, start, end) in enumerate(pieces):
+        follows = i + 1 < len(pieces) and pieces[i + 1][0] is score and pieces[i + 1][1] == end
+        for part, found in zip(score.parts, note_lists, strict=True):
+            chosen = (part.notes["onset"] >= start) & (part.notes["onset"] < end)
+            notes = part.notes[chosen].copy()
+            if not follows:
+                notes["duration"] = np.minimum(notes["duration"], end - notes["onset"])
+            notes["onset"] += at - start
+            found.append(notes)
+        for name, now in (
+            ("tempos", score.tempo_at(start)),
+            ("metres", score.metre_at(start)),
+            ("keys", score.key_at(start)),
+        ):
+            inside = [e for e in getattr(score, name) if start < e.onset < end]
+            for event in [replace(now, onset=start), *inside]:
+                moved = replace(event, onset=event.onset + at - start)
+                if not maps[name] or replace(maps[name][-1], onset=moved.onset) != moved:
+                    maps[name].append(moved)
+        # a bar cut in two by a repeat sign is one bar again when its halves meet
+        bars += [int(b) + at - start for b in score.bars if start <= b < end]
+        if not bars or (i == 0 and bars[0] != 0):
+            bars.insert(0, 0)
+        chords += [replace(c, onset=c.onset + at - start) for c in score.chord_symbols if start <= c.onset < end]
+        at += end - start
+    return replace(
+        first,
+        parts=tuple(
+            part.with_notes(np.concatenate(found)) for part, found in zip(first.parts, note_lists, strict=True)
+        ),
+        tempos=tuple(maps["tempos"]),
+        metres=tuple(maps["metres"]),
+        keys=tuple(maps["keys"]),
+        bars=np.array(sorted(set(bars)), dtype=np.int32),
+        length=at,
+        signs=(),
+        chord_symbols=tuple(chords),
+    )
+
+
+def unfold(score: Score) -> Score:
+    """Repeats and endings played out: what is heard, with no repeat signs left.
+
+    A repeat without a start sign goes back to the piece's beginning or to the last repeat's end. Each section is played
+    as many times as its endings ask for, two where there are none.
+    """
+    if not any(s.kind in ("repeat_end", "ending") for s in score.signs):
+        return replace(score, signs=())
+    spans = played_spans(score)
+    if not spans:
+        return replace(score, signs=())
+    return merge_short_bars(paste([(score, start, end) for start, end in spans]))
+
+
+def played_spans(score: Score) -> list[tuple[int, int]]:
+    """The (start, end) tick spans of a score as written, in the order in which they are played."""
+    spans: list[tuple[int, int]] = []
+    section_start = 0
+    boundaries = [s for s in score.signs if s.kind in ("repeat_start", "repeat_end", "ending", "ending_stop")]
+    endings: list[tuple[int, tuple[int, ...]]] = []  # (onset, passes) of the section's voltas
+    repeat_ends: list[int] = []
+    sections: list[tuple[int, int, list, list]] = []  # start, end, endings, repeat ends
+
+    def close(end: int) -> None:
+        nonlocal section_start, endings, repeat_ends
+        if end > section_start:
+            sections.append((section_start, end, endings, repeat_ends))
+        section_start, endings, repeat_ends = end, [], []
+
+    open_ending = False
+    for sign in boundaries:
+        if sign.kind == "repeat_start":
+            close(sign.onset)
+            open_ending = False
+        elif sign.kind == "repeat_end":
+            repeat_ends.append(sign.onset)
+            if not endings:
+                close(sign.onset)
+        elif sign.kind == "ending":
+            # another first ending without a repeat start in between opens a new section where the last ending began
+            if endings and sign.passes and 1 in sign.passes:
+                close(sign.onset)
+            endings.append((sign.onset, sign.passes or (len(endings) + 1,)))
+            open_ending = True
+        elif sign.kind == "ending_stop" and open_ending:
+            open_ending = False
+            followed = any(s.kind == "ending" and s.onset == sign.onset for s in boundaries)
+            if not followed and sign.onset not in repeat_ends:
+                close(sign.onset)
+    close(score.length)
+
+    for start, end, voltas, ends in sections:
+        if not voltas:
+            spans += [(start, end)] * (2 if ends else 1)
+            continue
+        body_end = voltas[0][0]
+        stops = [onset for onset, _ in voltas[1:]] + [end]
+        passes = max(max(p) for _, p in voltas)
+        for number in range(1, passes + 1):
+            chosen = [(onset, stop) for (onset, p), stop in zip(voltas, stops, strict=True) if number in p]
+            if body_end > start:
+                spans.append((start, body_end))
+            spans += chosen[:1]
+    return [s for s in spans if s[1] > s[0]]
+
+
+def merge_short_bars(score: Score) -> Score:
+    """Two neighbouring incomplete bars that together fill one become one: the close of a repeat and the pickup after it."""
+    bars = score.bars.tolist()
+    merged = [bars[0]]
+    i = 1
+    lengths = score.bar_lengths
+    while i < len(bars):
+        full = score.metre_at(bars[i]).ticks
+        whole = lengths[i - 1] + lengths[i] == full and score.metre_at(bars[i - 1]).ticks == full
+        if whole and lengths[i - 1] < full and i > 1:
+            if i + 1 < len(bars):
+                merged.append(bars[i + 1])
+            i += 2
+            continue
+        merged.append(bars[i])
+        i += 1
+    return replace(score, bars=np.array(merged, dtype=np.int32))
+
+
+def quantise(score: Score, grid: int) -> Score:
+    """Onsets and durations rounded to multiples of `grid` ticks, at least one; maps and bars too. Half rounds up.
+
+    Doubled notes (one onset, part and pitch) become one, the longest and loudest; a note struck again while it sounds
+    is cut at the new onset.
+    """
+
+    def nearest(ticks):
+        return (np.asarray(ticks, dtype=np.int64) + grid // 2) // grid * grid
+
+    parts = []
+    for part in score.parts:
+        onset = nearest(part.notes["onset"])
+        end = nearest(part.notes["onset"] + part.notes["duration"])
+        notes = np.zeros(len(part.notes), dtype=NOTE)
+        notes["onset"], notes["pitch"], notes["velocity"] = onset, part.notes["pitch"], part.notes["velocity"]
+        notes["duration"] = np.maximum(end - onset, grid)
+        parts.append(part.with_notes(merge_doubled(notes)))
+
+    def moved(events):
+        latest = {}
+        for e in events:
+            latest[int(nearest(e.onset))] = replace(e, onset=int(nearest(e.onset)))
+        return tuple(latest.values())
+
+    bars = np.unique(nearest(score.bars)).astype(np.int32)
+    last = max((p.end for p in parts), default=0)
+    length = max(int(nearest(score.length)), last)
+    bars = bars[(bars < length) | (bars == 0)]
+    return replace(
+        score,
+        parts=tuple(parts),
+        tempos=moved(score.tempos),
+        metres=moved(score.metres),
+        keys=moved(score.keys),
+        bars=bars,
+        length=length,
+        signs=tuple(replace(s, onset=int(nearest(s.onset))) for s in score.signs),
+        chord_symbols=tuple(replace(c, onset=int(nearest(c.onset))) for c in score.chord_symbols),
+    )
+
+
+def merge_doubled(notes: np.ndarray) -> np.ndarray:
+    """NOTE array with one note an onset and pitch (longest, loudest), none overlapping the next of its pitch."""
+    if not len(notes):
+        return notes
+    notes = notes[np.lexsort((notes["onset"], notes["pitch"]))]
+    same = (notes["pitch"][1:] == notes["pitch"][:-1]) & (notes["onset"][1:] == notes["onset"][:-1])
+    first = np.flatnonzero(np.concatenate(([True], ~same)))
+    merged = notes[first].copy()
+    merged["duration"] = np.maximum.reduceat(notes["duration"], first)
+    merged["velocity"] = np.maximum.reduceat(notes["velocity"], first)
+    room = merged["onset"][1:] - merged["onset"][:-1]
+    again = merged["pitch"][1:] == merged["pitch"][:-1]
+    merged["duration"][:-1] = np.where(again, np.minimum(merged["duration"][:-1], room), merged["duration"][:-1])
+    return merged[np.lexsort((merged["pitch"], merged["onset"]))]
+
+
+def drop_empty_parts(score: Score) -> Score:
+    """Without the parts that never play."""
+    parts: tuple[Part, ...] = tuple(part for part in score.parts if len(part.notes))
+    return replace(score, parts=parts)

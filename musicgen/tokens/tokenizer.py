@@ -1,0 +1,112 @@
+"""The tokenizer protocol: a score becomes steps, steps become a score, and a cursor knows what may come next.
+
+A piece is an integer array of steps (T, F): T steps of F fields. Step 0 is the START step, the last is the END step.
+A field's value 0 is NONE wherever F > 1: "this step does not use the field"; it carries no loss and is never sampled
+in place of a real value.
+
+Coordinates say where in the music a step leaves us (beat in the bar, bars left, ...). They are embedded beside the
+step. `Tokenizer.locate` computes them for a whole piece in one vectorised pass, `Cursor.coordinates` step by step;
+a property test holds the two equal. A coordinate's value 0 is HIDDEN: "not told".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+import numpy as np
+
+from musicgen.score import Score
+
+NONE = 0
+HIDDEN = 0
+
+
+@dataclass(frozen=True)
+class Field:
+    """One field of a step: its name and what each of its values stands for."""
+
+    name: str
+    labels: tuple[str, ...]
+
+    @property
+    def size(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class Coordinate:
+    """One musical coordinate: values 0..size-1, where 0 is HIDDEN."""
+
+    name: str
+    size: int
+
+
+class Cursor(Protocol):
+    """A walk over the steps of one piece; it starts after the START step."""
+
+    done: bool
+    """True once the END step has been taken."""
+
+    bar: int
+    """Bars begun so far."""
+
+    def allowed(self, chosen: Sequence[int]) -> np.ndarray:
+        """(size,) bool: the values that field number len(chosen) of the next step may take, given the fields before it.
+
+        At least one value is always allowed, whatever allowed values were chosen before: no walk gets stuck.
+        """
+        ...
+
+    def advance(self, step: Sequence[int]) -> None:
+        """Take a step. Raises TokenError, naming the bar, if the grammar does not allow it."""
+        ...
+
+    def coordinates(self) -> tuple[int, ...]:
+        """Where the last step left us, one value a coordinate."""
+        ...
+
+
+class Tokenizer(Protocol):
+    """What training, sampling and finishing need of a tokenizer."""
+
+    name: ClassVar[str]
+    as_written: ClassVar[bool]
+    """True if it encodes scores with their repeat signs, False if it wants them unfolded."""
+
+    options: dict
+    """Plain values from which TOKENIZERS[name](**options) builds this tokenizer again."""
+
+    fields: tuple[Field, ...]
+    coordinates: tuple[Coordinate, ...]
+    start: tuple[int, ...]
+    """The START step."""
+
+    def encode(self, score: Score) -> np.ndarray:
+        """(T, F) int16 steps, START to END. Raises TokenError where the score can't be held."""
+        ...
+
+    def decode(self, steps: np.ndarray) -> Score:
+        """The score that steps stand for; a missing END is forgiven (an unfinished piece)."""
+        ...
+
+    def locate(self, steps: np.ndarray) -> np.ndarray:
+        """(T, C) int16: the coordinates after each step of a whole piece."""
+        ...
+
+    def is_note(self, steps: np.ndarray) -> np.ndarray:
+        """(T,) bool: the steps that are a note."""
+        ...
+
+    def transpose(self, steps: np.ndarray, semitones: int) -> np.ndarray | None:
+        """The same piece `semitones` higher, or None where that is not possible."""
+        ...
+
+    def cursor(self, bars: int | None = None) -> Cursor:
+        """A cursor just after START. `bars`: the piece has exactly that many bars; None: it ends when it likes."""
+        ...
+
+    def characters(self, steps: np.ndarray) -> int | None:
+        """Length of the piece as text, where the steps are text; else None."""
+        ...
