@@ -30,6 +30,18 @@ def read_scores(path: str | Path, as_written: bool = False) -> list[Score]:
 
     Raises FormatError, naming the file and, where known, the line or bar.
     """
+    found = read_tunes(path)
+    scores = [tune for tune in found if isinstance(tune, Score)]
+    if not scores:
+        raise next(tune for tune in found if isinstance(tune, FormatError))
+    return scores if as_written else [unfold(score) for score in scores]
+
+
+def read_tunes(path: str | Path) -> list[Score | FormatError]:
+    """Every piece in a file as written; in place of a tune that can't be read, the error that says why.
+
+    Raises FormatError where nothing of the file can be read.
+    """
     path = Path(path)
     if path.suffix.lower() not in READERS:
         known = " ".join(READERS)
@@ -44,8 +56,11 @@ def read_scores(path: str | Path, as_written: bool = False) -> list[Score]:
         raise FormatError(f"{path}: the file is empty")
     if size > MAX_FILE_BYTES:
         raise FormatError(f"{path}: {size:,} bytes, more than the {MAX_FILE_BYTES:,} that are read; split the file")
-    scores = _module(READERS[path.suffix.lower()]).read(path)
-    return scores if as_written else [unfold(score) for score in scores]
+    if path.suffix.lower() == ".abc":  # the one format in which one file holds many pieces, good and bad
+        from musicgen.formats import abc
+
+        return abc.read_tunes(abc.decode_text(path.read_bytes()), str(path))
+    return _module(READERS[path.suffix.lower()]).read(path)
 
 
 def read_score(path: str | Path, as_written: bool = False) -> Score:

@@ -114,8 +114,8 @@ def paste(pieces: list[tuple[Score, int, int]]) -> Score:
 def unfold(score: Score) -> Score:
     """Repeats and endings played out: what is heard, with no repeat signs left.
 
-    A repeat without a start sign goes back to the piece's beginning or to the last repeat's end. Each section is played
-    as many times as its endings ask for, two where there are none.
+    A repeat without a start sign goes back to the last repeat's end or double bar, or to the piece's beginning. Each
+    section is played as many times as its endings ask for, two where there are none.
     """
     if not any(s.kind in ("repeat_end", "ending") for s in score.signs):
         return replace(score, signs=())
@@ -129,7 +129,7 @@ def played_spans(score: Score) -> list[tuple[int, int]]:
     """The (start, end) tick spans of a score as written, in the order in which they are played."""
     spans: list[tuple[int, int]] = []
     section_start = 0
-    boundaries = [s for s in score.signs if s.kind in ("repeat_start", "repeat_end", "ending", "ending_stop")]
+    boundaries = score.signs
     endings: list[tuple[int, tuple[int, ...]]] = []  # (onset, passes) of the section's voltas
     repeat_ends: list[int] = []
     sections: list[tuple[int, int, list, list]] = []  # start, end, endings, repeat ends
@@ -141,14 +141,19 @@ def played_spans(score: Score) -> list[tuple[int, int]]:
         section_start, endings, repeat_ends = end, [], []
 
     open_ending = False
+    started = False  # the section began with a repeat start
     for sign in boundaries:
         if sign.kind == "repeat_start":
             close(sign.onset)
             open_ending = False
+            started = True
         elif sign.kind == "repeat_end":
             repeat_ends.append(sign.onset)
             if not endings:
                 close(sign.onset)
+                started = False
+        elif sign.kind in ("double", "final") and not started and not endings:
+            close(sign.onset)
         elif sign.kind == "ending":
             # another first ending without a repeat start in between opens a new section where the last ending began
             if endings and sign.passes and 1 in sign.passes:
@@ -160,6 +165,7 @@ def played_spans(score: Score) -> list[tuple[int, int]]:
             followed = any(s.kind == "ending" and s.onset == sign.onset for s in boundaries)
             if not followed and sign.onset not in repeat_ends:
                 close(sign.onset)
+                started = False
     close(score.length)
 
     for start, end, voltas, ends in sections:

@@ -149,8 +149,8 @@ class Score:
     tempos: tuple[Tempo, ...] = (Tempo(0, 120.0),)
     metres: tuple[Metre, ...] = (Metre(0, 4, 4),)
     keys: tuple[Key, ...] = (Key(0, 0),)
-    bars: np.ndarray | None = None  # type: ignore[assignment]
-    length: int | None = None  # type: ignore[assignment]
+    bars: np.ndarray = None  # type: ignore[assignment]
+    length: int = None  # type: ignore[assignment]
     signs: tuple[Sign, ...] = ()
     chord_symbols: tuple[ChordSymbol, ...] = ()
 

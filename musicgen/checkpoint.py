@@ -1,0 +1,116 @@
+"""A checkpoint is a folder: weights as safetensors, everything else as text. Nothing in it can run code.
+
+    config.yaml        the whole configuration, defaults filled in
+    vocabulary.json    the tokenizer's fields, value by value
+    corpus.json        what it was trained on: source, pieces, which values were seen
+    best.safetensors   the weights with the lowest validation loss
+    last.safetensors   the whole state of the run, from which `--resume` goes on
+    metrics.jsonl      one line an evaluation
+
+Each file is written whole, to a temporary name first: a run killed at any moment leaves a checkpoint that loads.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from musicgen.config import RunConfig, check_config, dump_config
+from musicgen.decoders.model import Model
+from musicgen.errors import CheckpointError
+from musicgen.tokens import Tokenizer
+
+BEST, LAST = "best.safetensors", "last.safetensors"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained model, ready to use, with what made it."""
+
+    folder: Path
+    config: RunConfig
+    tokenizer: Tokenizer
+    model: Model
+    facts: dict
+    """Of the weights: step, validation loss."""
+    corpus: dict
+    """Of the music: source, pieces, the values of each field that occurred in training."""
+
+
+def build_model(config: RunConfig, tokenizer: Tokenizer) -> Model:
+    """A new model of that configuration, with fresh weights drawn from torch's generator."""
+    return Model(config.model, [f.size for f in tokenizer.fields], [c.size for c in tokenizer.coordinates])
+
+
+def write_text(path: Path, text: str) -> None:
+    """Whole or not at all."""
+    temporary = path.with_name(f".{path.name}.part")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor], facts: dict) -> None:
+    """Tensors and plain facts in one safetensors file, whole or not at all."""
+    temporary = path.with_name(f".{path.name}.part")
+    save_file(tensors, str(temporary), metadata={"facts": json.dumps(facts)})
+    os.replace(temporary, path)
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict]:
+    """(tensors, facts) of a file that `write_tensors` wrote. Raises CheckpointError."""
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            facts = json.loads((file.metadata() or {}).get("facts", "{}"))
+        return load_file(str(path)), facts
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path}: not there; was the training stopped before it first saved?") from error
+    except (SafetensorError, json.JSONDecodeError, OSError) as error:
+        raise CheckpointError(f"{path}: damaged ({str(error)[:100]})") from error
+
+
+def begin(folder: Path, config: RunConfig, tokenizer: Tokenizer, corpus: dict) -> None:
+    """Write the texts of a new checkpoint folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / "config.yaml", dump_config(config))
+    vocabulary = {"name": tokenizer.name, "fields": {f.name: list(f.labels) for f in tokenizer.fields}}
+    write_text(folder / "vocabulary.json", json.dumps(vocabulary, ensure_ascii=False, indent=0))
+    write_text(folder / "corpus.json", json.dumps(corpus, ensure_ascii=False, indent=1))
+
+
+def load_checkpoint(folder: str | Path, device: torch.device | str = "cpu") -> Checkpoint:
+    """The best weights of a checkpoint folder, in evaluation mode. Raises CheckpointError, saying what is wrong."""
+    import yaml
+
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder}: no such checkpoint folder; `musicgen train` makes one")
+    try:
+        values = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+        vocabulary = json.loads((folder / "vocabulary.json").read_text(encoding="utf-8"))
+        corpus = json.loads((folder / "corpus.json").read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{folder}: no checkpoint, {Path(error.filename).name} is missing") from error
+    except (yaml.YAMLError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{folder}: damaged ({' '.join(str(error).split())[:100]})") from error
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{folder}: damaged (config.yaml holds no sections)")
+    config = check_config(values, str(folder / "config.yaml"))
+    tokenizer = config.tokenizer.build()
+    if vocabulary.get("fields") != {f.name: list(f.labels) for f in tokenizer.fields}:
+        raise CheckpointError(
+            f"{folder}: its vocabulary is not this version's {tokenizer.name!r} tokenizer; train it again"
+        )
+    tensors, facts = read_tensors(folder / BEST)
+    model = build_model(config, tokenizer)
+    try:
+        model.load_state_dict({n.removeprefix("model."): t for n, t in tensors.items()})
+    except RuntimeError as error:
+        raise CheckpointError(f"{folder}: the weights do not fit config.yaml ({str(error).splitlines()[0]})") from error
+    return Checkpoint(folder, config, tokenizer, model.to(device).eval(), facts, corpus)

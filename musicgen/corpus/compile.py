@@ -1,0 +1,249 @@
+"""A folder of scores becomes one memory-mapped file of steps and a manifest.
+
+The compiled corpus lies in a cache folder named by its content (the files' hashes, the tokenizer and its options), so
+that the same folder is never parsed twice. Files are read in parallel, each by itself: a bad one is a line in the
+manifest. Pieces come in the order of their paths, whatever finished first: the same folder gives the same bytes.
+
+    steps.bin       int16 (steps, fields), memory-mapped
+    manifest.json   every file: hash, and what was kept of it or why not; every piece: where its steps lie
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from musicgen import __version__
+from musicgen.corpus.sources import Source
+from musicgen.errors import CorpusError, MusicgenError
+from musicgen.formats import read_tunes
+from musicgen.score import Score, unfold
+from musicgen.tokens import TOKENIZERS, Tokenizer
+
+LAYOUT = 1
+"""Raised whenever readers or tokenizers change what they make of a file: old caches are then left alone."""
+
+PARALLEL_FROM = 8
+"""Fewer files than this are read in this process: starting workers costs more."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One piece of a corpus: where it came from, where its steps lie, and what is in it."""
+
+    title: str
+    file: str
+    offset: int
+    length: int
+    notes: int
+    bars: int
+    parts: int
+    characters: int | None
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class FileReport:
+    """What became of one file: pieces kept, and a reason for everything that was not."""
+
+    path: str
+    sha256: str
+    kept: int
+    skipped: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A compiled corpus. `steps` (N, F) int16 is memory-mapped: pieces are slices of it."""
+
+    source: str
+    tokenizer: Tokenizer
+    folder: Path
+    steps: np.ndarray
+    pieces: tuple[Piece, ...]
+    files: tuple[FileReport, ...]
+    cached: bool = False
+    ignored: tuple[str, ...] = field(default=())
+
+    def steps_of(self, piece: Piece) -> np.ndarray:
+        """(T, F) int16, a view."""
+        return self.steps[piece.offset : piece.offset + piece.length]
+
+
+def cache_root() -> Path:
+    """$MUSICGEN_CACHE, or the user's cache folder."""
+    root = os.environ.get("MUSICGEN_CACHE")
+    if root:
+        return Path(root)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "musicgen"
+
+
+def compile_corpus(
+    source: Source,
+    tokenizer: Tokenizer,
+    *,
+    cache: Path | None = None,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Corpus:
+    """Compile, or open what was compiled before. `progress(files done, files)` is called as it goes.
+
+    Raises CorpusError if nothing in the source can be kept; the message counts the reasons.
+    """
+    hashes = [hashlib.sha256(path.read_bytes()).hexdigest() for path in source.scores]
+    identity = {
+        "layout": LAYOUT,
+        "version": __version__,
+        "tokenizer": {"name": tokenizer.name, "options": tokenizer.options},
+        "files": [[source.shown(p), h] for p, h in zip(source.scores, hashes, strict=True)],
+    }
+    key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:24]
+    folder = (cache or cache_root()) / "corpora" / key
+    ignored = tuple(source.shown(path) for path in source.others)
+    if (folder / "manifest.json").exists():
+        return _open(folder, source.name, tokenizer, cached=True, ignored=ignored)
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    building = Path(tempfile.mkdtemp(prefix=f".{key}-", dir=folder.parent))
+    try:
+        pieces, files = _build(building, source, hashes, tokenizer, workers, progress)
+        if not pieces:
+            raise CorpusError(_nothing_kept(source, files))
+        manifest = {
+            **identity,
+            "fields": [f.name for f in tokenizer.fields],
+            "pieces": [asdict(piece) for piece in pieces],
+            "files": [asdict(report) for report in files],
+        }
+        (building / "manifest.json").write_text(json.dumps(manifest, indent=1, ensure_ascii=False))
+        if not folder.exists():
+            building.rename(folder)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    return _open(folder, source.name, tokenizer, cached=False, ignored=ignored)
+
+
+def _build(building, source, hashes, tokenizer, workers, progress) -> tuple[list[Piece], list[FileReport]]:
+    pieces: list[Piece] = []
+    files: list[FileReport] = []
+    seen: dict[str, tuple[int, int]] = {}  # fingerprint -> file and piece that had it first
+    offset = 0
+    jobs = [(str(path), tokenizer.name, tokenizer.options) for path in source.scores]
+    with (building / "steps.bin").open("wb") as out:
+        for i, (found, skipped) in enumerate(_in_order(jobs, workers)):
+            shown = source.shown(source.scores[i])
+            kept = 0
+            for draft, steps in found:
+                twin = seen.setdefault(draft["fingerprint"], (i, kept))
+                if twin != (i, kept):
+                    skipped.append(
+                        f"{draft['title']}: the same music as a piece of {source.shown(source.scores[twin[0]])}"
+                    )
+                    continue
+                out.write(np.ascontiguousarray(steps, dtype=np.int16).tobytes())
+                pieces.append(Piece(file=shown, offset=offset, length=len(steps), **draft))
+                offset += len(steps)
+                kept += 1
+            files.append(FileReport(shown, hashes[i], kept, tuple(skipped)))
+            progress(i + 1, len(jobs))
+    return pieces, files
+
+
+def _in_order(jobs: list, workers: int | None) -> Iterator[tuple[list, list[str]]]:
+    workers = min(workers or os.cpu_count() or 1, len(jobs))
+    if workers == 1 or len(jobs) < PARALLEL_FROM:
+        yield from map(encode_file, jobs)
+        return
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        yield from pool.map(encode_file, jobs, chunksize=max(1, min(16, len(jobs) // (workers * 8))))
+
+
+def encode_file(job: tuple[str, str, dict]) -> tuple[list[tuple[dict, np.ndarray]], list[str]]:
+    """All pieces of one file as (facts, steps (T, F)), and a line for each that can't be kept. Never raises for a file."""
+    path, name, options = job
+    tokenizer = TOKENIZERS[name](**options)
+    found, skipped = [], []
+    try:
+        tunes = read_tunes(path)
+    except MusicgenError as error:
+        return [], [str(error).removeprefix(f"{path}: ")]
+    except Exception as error:  # a reader's own fault must not end the run; the line says whose it is
+        return [], [f"the reader failed ({type(error).__name__}: {str(error)[:100]}); please report it"]
+    for tune in tunes:
+        if isinstance(tune, MusicgenError):
+            skipped.append(str(tune).removeprefix(f"{path}: "))
+            continue
+        title = tune.title or Path(path).stem
+        try:
+            score = tune if tokenizer.as_written else unfold(tune)
+            steps = tokenizer.encode(score)
+        except MusicgenError as error:
+            skipped.append(f"{title}: {error}")
+            continue
+        except Exception as error:
+            skipped.append(f"{title}: the tokenizer failed ({type(error).__name__}: {error}); please report it")
+            continue
+        facts = {
+            "title": title,
+            "notes": int(tokenizer.is_note(steps).sum()),
+            "bars": len(score.bars),
+            "parts": len(score.parts),
+            "characters": tokenizer.characters(steps),
+            "fingerprint": fingerprint(score),
+        }
+        found.append((facts, steps))
+    return found, skipped
+
+
+def fingerprint(score: Score) -> str:
+    """The same for the same notes in any key: a hash of all onsets, durations and intervals. 32 hex digits."""
+    notes = np.concatenate([part.notes for part in score.parts]) if score.parts else np.zeros(0)
+    if not len(notes):
+        return "0" * 32
+    notes = notes[np.lexsort((notes["duration"], notes["pitch"], notes["onset"]))]
+    table = np.stack([notes["onset"], notes["duration"], np.diff(notes["pitch"], prepend=notes["pitch"][:1])], axis=1)
+    return hashlib.sha256(table.astype("<i4").tobytes()).hexdigest()[:32]
+
+
+def _open(folder: Path, name: str, tokenizer: Tokenizer, cached: bool, ignored: tuple[str, ...]) -> Corpus:
+    manifest = json.loads((folder / "manifest.json").read_text())
+    steps = np.memmap(folder / "steps.bin", dtype=np.int16, mode="r").reshape(-1, len(tokenizer.fields))
+    return Corpus(
+        source=name,
+        tokenizer=tokenizer,
+        folder=folder,
+        steps=steps,
+        pieces=tuple(Piece(**piece) for piece in manifest["pieces"]),
+        files=tuple(FileReport(**{**f, "skipped": tuple(f["skipped"])}) for f in manifest["files"]),
+        cached=cached,
+        ignored=ignored,
+    )
+
+
+def _nothing_kept(source: Source, files: list[FileReport]) -> str:
+    reasons = [reason for report in files for reason in report.skipped]
+    first = f"; the first: {files[0].path}: {reasons[0]}" if reasons else ""
+    return f"{source.name}: none of {len(files)} files could be kept{first}"
+
+
+def split_pieces(pieces: Sequence[Piece], valid_share: float) -> tuple[list[Piece], list[Piece]]:
+    """(train, valid): by piece, decided by the music itself, so that the same piece falls on the same side in any folder.
+
+    Valid gets the nearest whole number of pieces, but at least one of two or more if `valid_share` is not 0.
+    """
+    ranked = sorted(pieces, key=lambda p: hashlib.sha256(f"split {p.fingerprint}".encode()).hexdigest())
+    count = round(len(pieces) * valid_share)
+    if valid_share > 0 and len(pieces) >= 2:
+        count = min(max(count, 1), len(pieces) - 1)
+    chosen = {id(p) for p in ranked[:count]}
+    return [p for p in pieces if id(p) not in chosen], [p for p in pieces if id(p) in chosen]

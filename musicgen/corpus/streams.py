@@ -1,0 +1,171 @@
+"""B parallel streams of steps, cut into chunks: what truncated BPTT reads.
+
+Each row of a batch plays one piece after the other. A chunk never spans two pieces: where a row's piece ends, the rest
+of the chunk is padding, and the row's next chunk begins the next piece and is marked fresh, so that the decoder forgets
+its past. How long a chunk is is chosen each time, between half the asked length and the whole, so that the least is
+padded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from musicgen.corpus.compile import Corpus, Piece
+from musicgen.tokens import HIDDEN
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One chunk of every stream. `targets` are the steps that follow `steps`; `coordinates` belong to `steps`."""
+
+    steps: np.ndarray  # (B, T, F) int64
+    coordinates: np.ndarray  # (B, T, C) int64
+    targets: np.ndarray  # (B, T, F) int64
+    valid: np.ndarray  # (B, T) bool: False where a piece has ended
+    notes: int  # how many of the valid targets are notes
+    fresh: np.ndarray  # (B,) bool: rows that begin a piece here
+
+
+@dataclass
+class _Row:
+    """What one stream is playing."""
+
+    piece: int
+    semitones: int
+    hides: bool
+    at: int
+    steps: np.ndarray
+    coordinates: np.ndarray
+
+
+class Streams:
+    """Endless batches over shuffled pieces, each piece once an epoch. Deterministic in `generator`, and resumable.
+
+    transpose: (lowest, highest) semitones by which a piece may be moved, drawn anew each time it is played.
+    hide: share of the plays in which the `bars_left` coordinate is hidden, so that a model also learns to end by itself.
+    """
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        pieces: Sequence[Piece],
+        *,
+        streams: int,
+        chunk: int,
+        generator: np.random.Generator,
+        transpose: tuple[int, int] = (0, 0),
+        hide: float = 0.0,
+    ) -> None:
+        self.corpus, self.pieces = corpus, list(pieces)
+        self.streams, self.chunk = streams, chunk
+        self.generator = generator
+        self.transpose, self.hide = transpose, hide
+        self.queue: list[int] = []
+        self.epoch = 0
+        names = [c.name for c in corpus.tokenizer.coordinates]
+        self.hidden = names.index("bars_left") if "bars_left" in names else None
+        self.rows: list[_Row] = []
+
+    def __iter__(self) -> Streams:
+        return self
+
+    def __next__(self) -> Batch:
+        if not self.rows:
+            self.rows = [self._draw() for _ in range(self.streams)]
+        self.rows = [row if row.at + 1 < len(row.steps) else self._draw() for row in self.rows]
+        length = chunk_length([len(row.steps) - 1 - row.at for row in self.rows], self.chunk)
+        batch = gather([(row.steps, row.coordinates, row.at) for row in self.rows], length, self.corpus.tokenizer)
+        for row in self.rows:
+            row.at += length
+        return batch
+
+    def _draw(self) -> _Row:
+        if not self.queue:
+            self.queue = self.generator.permutation(len(self.pieces)).tolist()
+            self.epoch += 1
+        index = self.queue.pop()
+        low, high = self.transpose
+        semitones = int(self.generator.integers(low, high + 1))
+        hides = bool(self.generator.random() < self.hide)
+        return self._row(index, semitones, hides, 0)
+
+    def _row(self, piece: int, semitones: int, hides: bool, at: int) -> _Row:
+        tokenizer = self.corpus.tokenizer
+        original = np.asarray(self.corpus.steps_of(self.pieces[piece]))
+        steps = tokenizer.transpose(original, semitones) if semitones else original
+        steps = original if steps is None else steps
+        coordinates = tokenizer.locate(steps)
+        if hides and self.hidden is not None:
+            coordinates = coordinates.copy()
+            coordinates[:, self.hidden] = HIDDEN
+        return _Row(piece, semitones, hides, at, steps, coordinates)
+
+    def state(self) -> dict:
+        """Plain values from which `restore` goes on exactly here."""
+        return {
+            "queue": self.queue,
+            "epoch": self.epoch,
+            "rows": [[r.piece, r.semitones, r.hides, r.at] for r in self.rows],
+            "generator": self.generator.bit_generator.state,
+        }
+
+    def restore(self, state: dict) -> None:
+        self.queue, self.epoch = list(state["queue"]), state["epoch"]
+        self.rows = [self._row(*row) for row in state["rows"]]
+        self.generator.bit_generator.state = state["generator"]
+
+
+def chunk_length(remaining: Sequence[int], asked: int) -> int:
+    """The chunk length in asked/2 .. asked that wastes least on rows with that many steps left (the longest such)."""
+    left = np.minimum(np.array(remaining), asked)
+    candidates = np.unique(np.append(left[left * 2 >= asked], max(int(left.max()), 1)))
+    used = np.minimum(left[None, :], candidates[:, None]).sum(axis=1) / candidates
+    return int(candidates[np.flatnonzero(used >= used.max() - 1e-9)[-1]])
+
+
+def gather(rows: Sequence[tuple[np.ndarray, np.ndarray, int]], length: int, tokenizer) -> Batch:
+    """A Batch of `length` steps from (steps (N, F), coordinates (N, C), at) a row; rows that end early are padded."""
+    shape = (len(rows), length)
+    steps = np.zeros((*shape, rows[0][0].shape[1]), dtype=np.int64)
+    targets = np.zeros_like(steps)
+    coordinates = np.zeros((*shape, rows[0][1].shape[1]), dtype=np.int64)
+    valid = np.zeros(shape, dtype=bool)
+    notes = 0
+    for b, (piece, located, at) in enumerate(rows):
+        n = max(min(length, len(piece) - 1 - at), 0)
+        steps[b, :n], targets[b, :n] = piece[at : at + n], piece[at + 1 : at + 1 + n]
+        coordinates[b, :n] = located[at : at + n]
+        valid[b, :n] = True
+        notes += int(tokenizer.is_note(piece[at + 1 : at + 1 + n]).sum())
+    return Batch(steps, coordinates, targets, valid, notes, np.array([at == 0 for _, _, at in rows]))
+
+
+def whole_pieces(
+    corpus: Corpus, pieces: Sequence[Piece], *, streams: int, chunk: int, hide: bool = True
+) -> list[list[Batch]]:
+    """For evaluation: every piece once, whole, from its own start, similar lengths side by side; a list of chunks a group.
+
+    `hide` withholds the `bars_left` coordinate, which tells how long the piece will be.
+    """
+    groups = []
+    ordered = sorted(pieces, key=lambda p: (p.length, p.offset))
+    names = [c.name for c in corpus.tokenizer.coordinates]
+    for first in range(0, len(ordered), streams):
+        rows = []
+        for piece in ordered[first : first + streams]:
+            steps = np.asarray(corpus.steps_of(piece))
+            coordinates = corpus.tokenizer.locate(steps).copy()
+            if hide and "bars_left" in names:
+                coordinates[:, names.index("bars_left")] = HIDDEN
+            rows.append((steps, coordinates))
+        longest = max(len(steps) for steps, _ in rows) - 1
+        groups.append(
+            [
+                gather([(s, c, at) for s, c in rows], min(chunk, longest - at), corpus.tokenizer)
+                for at in range(0, longest, chunk)
+            ]
+        )
+    return groups

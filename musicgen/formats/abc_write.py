@@ -1,0 +1,354 @@
+"""Scores to normalised ABC text, which `abc_read` reads back as the same score.
+
+In comes a score as written or unfolded; out goes one tune: unit length 1/8, six bars a line, pitches spelled by the
+key, accidentals written where the bar needs them, long or odd durations tied, tuplets counted exactly. A part is a
+voice; notes of a part that overlap stand in overlays (&) of the bar.
+
+Knowingly lost: velocities, spelling of pitches, tempo beyond six digits, ending signs that no barline shows, and
+onsets finer than ABC's lengths can say (they are kept in full for tuplets of 3, 5 and 15 in one another's binary parts,
+which every tick of 480 to the quarter note is).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from math import gcd
+from pathlib import Path
+
+from musicgen.errors import FormatError
+from musicgen.formats.abc_read import LETTER_FIFTHS, LETTER_SEMITONES, MODE_OFFSETS, signature_of
+from musicgen.score import TICKS_PER_QUARTER, Key, Part, Score, Sign
+
+UNIT = TICKS_PER_QUARTER // 2
+"""Ticks of L:1/8."""
+
+BARS_A_LINE = 6
+
+BINARY = 15
+"""Ticks of the shortest length (1/128) that needs no tuplet: 480 is 32 times 15."""
+
+TUPLETS = ((3, 2), (5, 4), (15, 8), (15, 4), (15, 2), (15, 1))
+"""(p, q): p notes in the time of q. With these every number of ticks can be written, if not beautifully."""
+
+ROUNDED_TUPLETS = ((7, 4), (9, 8), (11, 8), (13, 8))
+"""(p, q) of tuplets that the tick can't hold exactly: a run of notes is written so if reading rounds it to the same."""
+
+MODE_SHORT = {
+    "major": "",
+    "minor": "m",
+    "dorian": "dor",
+    "phrygian": "phr",
+    "lydian": "lyd",
+    "mixolydian": "mix",
+    "locrian": "loc",
+}
+ACCIDENTAL_SIGNS = {-2: "__", -1: "_", 0: "=", 1: "^", 2: "^^"}
+
+Event = tuple[int, int, tuple[int, ...], str]
+"""(onset, duration, pitches, tie): pitches empty for a rest; tie is "-" where the notes go on in the next event."""
+
+
+def write(score: Score, path: str | Path) -> None:
+    """The score as an ABC file. Raises FormatError where it can't be held."""
+    try:
+        Path(path).write_text(to_text(score), encoding="utf-8")
+    except OSError as error:
+        raise FormatError(f"{path}: {error.strerror or error}") from error
+
+
+def to_text(score: Score, reference: int = 1) -> str:
+    """The score as one ABC tune with the number `reference`, newline at the end."""
+    title = " ".join(score.title.split()).replace("%", "\\%")
+    metre, tempo, key = score.metres[0], score.tempos[0], score.keys[0]
+    lines = [f"X:{reference}", f"T:{title}", f"M:{metre.numerator}/{metre.denominator}", "L:1/8"]
+    if tempo.bpm != 120:
+        lines.append(f"Q:1/4={tempo.bpm:.6g}")
+    plain = len(score.parts) == 1 and not score.parts[0].name
+    if not plain:
+        for number, part in enumerate(score.parts, 1):
+            name = " ".join(part.name.split()).replace('"', "'").replace("%", "\\%")
+            lines.append(f"V:{number}" + (f' name="{name}"' if name else ""))
+    lines.append(f"K:{key_text(key)}")
+    for number, part in enumerate(score.parts, 1):
+        if not plain:
+            lines.append(f"V:{number}")
+        if part.is_drum:
+            lines.append("%%MIDI channel 10")
+        if part.program:
+            lines.append(f"%%MIDI program {part.program}")
+        lines += body_lines(score, part, leads=number == 1)
+    return "\n".join(lines) + "\n"
+
+
+def key_text(key: Key) -> str:
+    """The key as ABC names it: G, F#m, Bbmix."""
+    fifths = key.fifths - MODE_OFFSETS[key.mode]
+    letter = next(n for n, f in LETTER_FIFTHS.items() if (fifths - f) % 7 == 0)
+    sharps = (fifths - LETTER_FIFTHS[letter]) // 7
+    if abs(sharps) > 1:  # a key like B sharp locrian: the signature alone is kept
+        return key_text(Key(key.onset, key.fifths))
+    return letter + {0: "", 1: "#", -1: "b"}[sharps] + MODE_SHORT[key.mode]
+
+
+# --- pitch ------------------------------------------------------------------------------------------------------------
+
+
+def spell(pitch: int, fifths: int) -> tuple[str, int, int]:
+    """(letter, alteration -1..1, octave; 4 holds middle C) of a MIDI pitch in a signature of `fifths` sharps.
+
+    Of the twelve names next to the key on the circle of fifths: two flatwards of its scale, three sharpwards. A double
+    accidental is spelled plainly instead.
+    """
+    low = fifths - 3
+    place = low + (pitch * 7 - low) % 12  # a semitone is seven fifths
+    if not -9 < place < 13:
+        place -= 12 if place > 0 else -12
+    natural = (place + 1) % 7
+    letter = "FCGDAEB"[natural]
+    alteration = (place + 1 - natural) // 7
+    return letter, alteration, (pitch - alteration - LETTER_SEMITONES[letter]) // 12 - 1
+
+
+def note_text(letter: str, octave: int) -> str:
+    """Letter and octave as ABC writes them: C, is below middle C, c above."""
+    if octave <= 4:
+        return letter + "," * (4 - octave)
+    return letter.lower() + "'" * (octave - 5)
+
+
+class Speller:
+    """Which accidentals a pitch needs where it stands, for readers by octave and for readers by letter alike."""
+
+    def __init__(self, fifths: int) -> None:
+        self.set_key(fifths)
+
+    def set_key(self, fifths: int) -> None:
+        self.fifths = fifths
+        self.signature = signature_of(fifths)
+        self.new_bar()
+
+    def new_bar(self) -> None:
+        self.by_letter: dict[str, int] = {}
+        self.by_octave: dict[tuple[str, int], int] = {}
+
+    def note(self, pitch: int) -> str:
+        letter, alteration, octave = spell(pitch, self.fifths)
+        natural = self.signature.get(letter, 0)
+        holds = {self.by_letter.get(letter, natural), self.by_octave.get((letter, octave), natural)}
+        text = note_text(letter, octave)
+        if holds == {alteration}:
+            return text
+        self.by_letter[letter] = self.by_octave[letter, octave] = alteration
+        return ACCIDENTAL_SIGNS[alteration] + text
+
+
+# --- time -------------------------------------------------------------------------------------------------------------
+
+
+def length_text(duration: int) -> str:
+    """A duration in ticks, a multiple of BINARY, as a multiple of the unit: "", "2", "3/2", "/2"."""
+    divisor = gcd(duration, UNIT)
+    numerator, denominator = duration // divisor, UNIT // divisor
+    return (str(numerator) if numerator > 1 else "") + (f"/{denominator}" if denominator > 1 else "")
+
+
+def single_lengths(duration: int) -> list[int]:
+    """A duration as the fewest lengths of one sign each: plain, dotted or double dotted; longest first.
+
+    A duration that is no multiple of BINARY is left whole: it is a tuplet's.
+    """
+    if duration % BINARY:
+        return [duration]
+    found = []
+    count = duration // BINARY
+    while count:
+        top = 1 << (count.bit_length() - 1)
+        best = next(n for n in (top * 7 // 4, top * 3 // 2, top) if n <= count and (n != top * 7 // 4 or top >= 4))
+        if best == top * 3 // 2 and top < 2:
+            best = top
+        found.append(best * BINARY)
+        count -= best
+    return found
+
+
+def tuplet_of(duration: int) -> tuple[int, int]:
+    """The (p, q) that a duration in ticks needs to be written in binary lengths; (1, 1) if none."""
+    if duration % BINARY == 0:
+        return 1, 1
+    return next((p, q) for p, q in TUPLETS if duration * p % (q * BINARY) == 0)
+
+
+def layers(part: Part) -> list[list[Event]]:
+    """The part's notes as layers in which nothing overlaps: notes of one onset and duration are a chord."""
+    chords: list[Event] = []
+    for onset, duration, pitch, _ in part.notes.tolist():
+        for i in range(len(chords) - 1, max(len(chords) - 17, -1), -1):
+            if chords[i][0] != onset:
+                continue
+            if chords[i][1] == duration and pitch not in chords[i][2]:
+                chords[i] = (onset, duration, (*chords[i][2], pitch), "")
+                break
+        else:
+            chords.append((onset, duration, (pitch,), ""))
+    found: list[list[Event]] = []
+    for event in chords:
+        for layer in found:
+            if layer[-1][0] + layer[-1][1] <= event[0]:
+                layer.append(event)
+                break
+        else:
+            found.append([event])
+    return found or [[]]
+
+
+def cut(layer: list[Event], edges: list[int]) -> list[list[Event]]:
+    """The layer by bars: events cut at the edges (n + 1 of them, in ticks), rests put in where nothing sounds."""
+    bars: list[list[Event]] = []
+    i = 0
+    for start, end in zip(edges, edges[1:], strict=False):
+        events: list[Event] = []
+        at = start
+        while i < len(layer) and layer[i][0] < end:
+            onset, duration, pitches, _ = layer[i]
+            onset, stop = max(onset, start), onset + duration
+            if onset > at:
+                events.append((at, onset - at, (), ""))
+            at = min(stop, end)
+            events.append((onset, at - onset, pitches, "-" if stop > end else ""))
+            if stop > end:
+                break
+            i += 1
+        if at < end:
+            events.append((at, end - at, (), ""))
+        bars.append(events)
+    return bars
+
+
+# --- the body ---------------------------------------------------------------------------------------------------------
+
+
+def body_lines(score: Score, part: Part, leads: bool) -> list[str]:
+    """The part's bars, BARS_A_LINE a line. The leading part carries tempo changes and chord symbols."""
+    edges = [*score.bars.tolist(), max(score.length, int(score.bars[-1]))]
+    if edges[-1] == edges[-2]:
+        edges.pop()
+    signs: dict[int, list[Sign]] = {edge: [] for edge in edges}
+    for sign in score.signs:
+        at = next((edge for edge in edges if edge >= sign.onset), edges[-1])
+        signs[at].append(sign)
+    parts_by_bar = [cut(layer, edges) for layer in layers(part)]
+    speller = Speller(score.keys[0].fifths)
+    fields: list[tuple[int, str, int | None]] = [
+        (m.onset, f"[M:{m.numerator}/{m.denominator}]", None) for m in score.metres[1:]
+    ]
+    fields += [(k.onset, f"[K:{key_text(k)}]", k.fifths) for k in score.keys[1:]]
+    chords: list[tuple[int, str]] = []
+    if leads:
+        fields += [(t.onset, f"[Q:1/4={t.bpm:.6g}]", None) for t in score.tempos[1:]]
+        chords = [(c.onset, '"' + c.text.replace('"', "'") + '"') for c in score.chord_symbols]
+    fields.sort(key=lambda f: f[0])
+    text = bar_text(signs[edges[0]], first=True)
+    lines = []
+    for number, (start, end) in enumerate(zip(edges, edges[1:], strict=False)):
+        here = [f for f in fields if start <= f[0] < end]
+        symbols = [c for c in chords if start <= c[0] < end]
+        busy = [bars[number] for bars in parts_by_bar]
+        while len(busy) > 1 and not any(event[2] for event in busy[-1]):
+            busy.pop()
+        speller.new_bar()
+        text += " & ".join(
+            layer_text(split_at(events, here, symbols), speller, here if i == 0 else [], symbols if i == 0 else [])
+            for i, events in enumerate(busy)
+        )
+        text += " " + bar_text(signs[end], first=False, last=end == edges[-1])
+        if (number + 1) % BARS_A_LINE == 0 and end != edges[-1]:
+            lines.append(text.strip())
+            text = ""
+    if text.strip():
+        lines.append(text.strip())
+    return lines
+
+
+def bar_text(signs: Iterable[Sign], first: bool, last: bool = False) -> str:
+    """The barline that shows the signs, with the ending that begins there; a space after it."""
+    kinds = {sign.kind for sign in signs}
+    found = []
+    if "repeat_end" in kinds and "repeat_start" in kinds and not kinds & {"double", "final"}:
+        found.append("::")
+    else:
+        found += [
+            text
+            for kind, text in (("repeat_end", ":|"), ("double", "||"), ("final", "|]"), ("repeat_start", "|:"))
+            if kind in kinds
+        ]
+    if not found and "ending_stop" in kinds and "ending" not in kinds and not last:
+        found.append("||")
+    if not found and not first:
+        found.append("|")
+    for sign in signs:
+        if sign.kind == "ending":
+            found.append("[" + ",".join(str(n) for n in sign.passes or (1,)))
+    return " ".join(found) + " " if found else ""
+
+
+def split_at(events: list[Event], fields: list, symbols: list) -> list[Event]:
+    """The bar's events, cut where a field or a chord symbol stands over the middle of one."""
+    stops = sorted({entry[0] for entry in (*fields, *symbols)})
+    found: list[Event] = []
+    for onset, duration, pitches, tie in events:
+        for stop in stops:
+            if onset < stop < onset + duration:
+                found.append((onset, stop - onset, pitches, "-" if pitches else ""))
+                onset, duration = stop, onset + duration - stop
+        found.append((onset, duration, pitches, tie))
+    return found
+
+
+def layer_text(
+    events: list[Event], speller: Speller, fields: list[tuple[int, str, int | None]], symbols: list[tuple[int, str]]
+) -> str:
+    """One layer of one bar: its events in order, tuplets opened where they begin."""
+    words = []
+    i = 0
+    while i < len(events):
+        p, q, written = next_tuplet(events[i:])
+        count = len(written)
+        if p > 1:
+            words.append(f"({p}" if (p, count) == (3, 3) else f"({p}:{q}:{count}")
+        for (onset, _, pitches, tie), length in zip(events[i : i + count], written, strict=True):
+            for at, text, fifths in fields:
+                if at == onset:
+                    words.append(text)
+                    if fifths is not None:
+                        speller.set_key(fifths)
+            symbol = "".join(text for at, text in symbols if at == onset)
+            names = [speller.note(pitch) for pitch in pitches]
+            sound = "z" if not names else names[0] if len(names) == 1 else "[" + "".join(names) + "]"
+            pieces = [sound + length_text(piece) for piece in (single_lengths(length) if p == 1 else [length])]
+            words.append(symbol + ("-" if names else "").join(pieces) + (tie if names else ""))
+        i += count
+    return " ".join(words)
+
+
+def next_tuplet(events: list[Event]) -> tuple[int, int, list[int]]:
+    """(p, q, written lengths in ticks) of the tuplet that begins with the first event; (1, 1, one length) if none does.
+
+    A tuplet ends where the time since its start is binary again; a note that finds no such company stands alone in one.
+    """
+    p, q = tuplet_of(events[0][1])
+    if p == 1:
+        return 1, 1, [events[0][1]]
+    total = 0
+    for count, event in enumerate(events, 1):
+        total += event[1]
+        if total % BINARY == 0:
+            durations = [duration for _, duration, _, _ in events[:count]]
+            for p_all, q_all in (TUPLETS[0], TUPLETS[1], *ROUNDED_TUPLETS, TUPLETS[2]):
+                written = [round(d * p_all / q_all / (2 * BINARY)) * 2 * BINARY for d in durations]
+                if all(
+                    (2 * sum(written[:n]) * q_all + p_all) // (2 * p_all) == sum(durations[:n])
+                    for n in range(1, count + 1)
+                ):
+                    return p_all, q_all, written
+            break
+    return p, q, [events[0][1] * p // q]

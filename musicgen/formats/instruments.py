@@ -1,0 +1,264 @@
+"""Instruments: General MIDI names, and what a name or a program says of range, clef and family.
+
+Scores name their instruments in English, Italian, German or French, in the singular or plural, with numbers and keys
+("Corni in F", "Violino I"); this module finds the General MIDI program. It reads and writes no file.
+Programs are 0..127 everywhere, pitches are MIDI numbers.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+
+_GM_NAMES = """
+    Acoustic Grand Piano, Bright Piano, Electric Grand Piano, Honky-tonk Piano, Electric Piano 1, Electric Piano 2,
+    Harpsichord, Clavinet, Celesta, Glockenspiel, Music Box, Vibraphone, Marimba, Xylophone, Tubular Bells, Dulcimer,
+    Drawbar Organ, Percussive Organ, Rock Organ, Church Organ, Reed Organ, Accordion, Harmonica, Bandoneon,
+    Nylon Guitar, Steel Guitar, Jazz Guitar, Clean Guitar, Muted Guitar, Overdriven Guitar, Distortion Guitar,
+    Guitar Harmonics, Acoustic Bass, Fingered Bass, Picked Bass, Fretless Bass, Slap Bass 1, Slap Bass 2, Synth Bass 1,
+    Synth Bass 2, Violin, Viola, Violoncello, Contrabass, Tremolo Strings, Pizzicato Strings, Harp, Timpani,
+    String Ensemble 1, String Ensemble 2, Synth Strings 1, Synth Strings 2, Choir Aahs, Voice Oohs, Synth Voice,
+    Orchestra Hit, Trumpet, Trombone, Tuba, Muted Trumpet, Horn, Brass Section, Synth Brass 1, Synth Brass 2,
+    Soprano Saxophone, Alto Saxophone, Tenor Saxophone, Baritone Saxophone, Oboe, English Horn, Bassoon, Clarinet,
+    Piccolo, Flute, Recorder, Pan Flute, Blown Bottle, Shakuhachi, Whistle, Ocarina, Square Lead, Saw Lead,
+    Calliope Lead, Chiff Lead, Charang Lead, Voice Lead, Fifths Lead, Bass Lead, New Age Pad, Warm Pad, Polysynth Pad,
+    Choir Pad, Bowed Pad, Metallic Pad, Halo Pad, Sweep Pad, Rain, Soundtrack, Crystal, Atmosphere, Brightness, Goblins,
+    Echoes, Sci-fi, Sitar, Banjo, Shamisen, Koto, Kalimba, Bagpipe, Fiddle, Shanai, Tinkle Bell, Agogo, Steel Drums,
+    Woodblock, Taiko Drum, Melodic Tom, Synth Drum, Reverse Cymbal, Guitar Fret Noise, Breath Noise, Seashore,
+    Bird Tweet, Telephone Ring, Helicopter, Applause, Gunshot
+"""
+GM_NAMES = tuple(name.strip() for name in _GM_NAMES.split(","))
+"""(128,) the General MIDI instruments by program, named as a score would name them."""
+
+FAMILIES = (
+    "piano",
+    "chromatic percussion",
+    "organ",
+    "guitar",
+    "bass",
+    "strings",
+    "ensemble",
+    "brass",
+    "reed",
+    "pipe",
+    "synth lead",
+    "synth pad",
+    "synth effects",
+    "ethnic",
+    "percussive",
+    "sound effects",
+)
+"""(16,) General MIDI's families, eight programs each."""
+
+VOICE = 52
+STRING_SECTIONS = (44, 45, 48, 49, 50, 51)
+"""Programs that say only "strings" or how they are played: a name that says which strings knows better."""
+
+# Longest pattern first: "corno inglese" before "corno", "bass clarinet" before "clarinet" before "bass".
+_NAMES: tuple[tuple[str, int], ...] = (
+    (r"corn[oi] ingles[ei]|english horns?|cors? anglais|englisch(es)? ?horn|eng hn", 69),
+    (r"contrafagott[oi]|contrabassoons?|kontrafagotte?|contrebassons?|double bassoons?", 70),
+    (r"clarin(et|ett[oi]|etten?|ette)s?|klarinetten?|clar?|bass? ?klarinetten?|kl", 71),
+    (r"sopran(o)? ?sax(ophone?s?)?", 64),
+    (r"alt(o)? ?sax(ophone?s?)?", 65),
+    (r"tenor(e)? ?sax(ophone?s?)?", 66),
+    (r"bari(ton|tone|tono)? ?sax(ophone?s?)?", 67),
+    (r"sax(ophone?s?|ofon[oi])?", 65),
+    (r"(flauto |petite )?(piccol[oi]s?|ottavin[oi]|petite flute|pikkolo(floten?)?)", 72),
+    (r"recorders?|blockfloten?|flaut[oi] dolc[ei]|flutes? a bec", 74),
+    (r"flutes?|flaut[oi]|(quer)?floten?|traverso|traversiere|fl", 73),
+    (r"oboe[ns]?|oboi|hautbois|hoboen?|ob", 68),
+    (r"bassoons?|fagott[oie]?|bassons?|dulcian|bsn|fg|fag", 70),
+    (r"(french )?horns?|corn[oi]|horn(er)?|wald(horn|horner)|cors?|hn|cor", 60),
+    (r"trumpets?|tromb[ae]|trompeten?|trompettes?|clarin[oi]|cornets?|flugelhorns?|tpts?|tr", 56),
+    (r"trombones?|trombon[ei]|posaunen?|tbn", 57),
+    (r"tubas?|tub[ae]|ophicleides?|euphoniums?|bombardon", 58),
+    (r"timpan[ioy]|timp|pauken?|timbales|kettle ?drums?", 47),
+    (r"glockenspiel|campanelli|carillon", 9),
+    (r"xylophones?|xilofon[oi]|xylophon", 13),
+    (r"marimba", 12),
+    (r"vibraphones?|vibraphon", 11),
+    (r"tubular bells|campane|rohrenglocken|chimes", 14),
+    (r"celest[ae]|celesta", 8),
+    (r"contra ?bass[oie]?|contrabasses|kontrabass[e]?|kontrabasse|contrebasses?|double ?bass(es)?|violone|cb|kb", 43),
+    (r"violon ?cell[oi]s?|violoncelles?|cell[oi]s?|celli|vcl?|vlc", 42),
+    (r"viole|violas?|bratschen?|vla|va", 41),
+    (r"violins?|violin[oie]|violinen|violons?|geigen?|fiddles?|vln?s?|vn", 40),
+    (r"viol[as]? da gamba|gamben?", 42),
+    (r"strings?|archi|streicher|cordes", 48),
+    (r"harps?|arp[ae]|harfen?|harpes?", 46),
+    (r"harpsichords?|cembal[oi]|clavecins?|clavicembal[oi]", 6),
+    (r"organs?|organ[oi]|orgel|orgue", 19),
+    (r"accordions?|akkordeon|fisarmonica", 21),
+    (r"(grand |forte ?|hammer ?)?pianos?|piano ?fort[ei]|klavier|clavier|keyboards?|hammerklavier|fortepiano|pf", 0),
+    (r"electric bass|bass guitars?|e bass", 33),
+    (r"(electric|e) guitars?", 27),
+    (r"guitars?|chitarr[ae]|gitarren?|guitares?|lutes?|lauten?|liuto", 24),
+    (r"sopran[oie]?s?|mezzo ?soprano|cantus|superius|discantus|descant|treble|canto", VOICE),
+    (r"contralt[oi]|altus|contratenor|countertenor", VOICE),
+    (r"tenor[ei]?s?|quintus|sextus|bassus|bariton[oie]?s?|baritone?|vagans", VOICE),
+    (r"voices?|vox|voce|voci|singstimme|gesang|chant|choir|chorus|coro|chor|choeur|solo voice", VOICE),
+)
+_PATTERNS = tuple((re.compile(rf"\b(?:{pattern})\b"), program) for pattern, program in _NAMES)
+_SINGERS = re.compile(r"\b(sopran\w*|tenor\w*|cantus|superius|altus|bassus|contralt\w*|discantus|treble)\b")
+# bass is a singer beside a soprano and a double bass beside a cello; French and English share "alto"
+_EITHER = ((re.compile(r"\b(bass[oieu]?|basses|bassus|bas)\b"), 43), (re.compile(r"\baltos?|alti|alt\b"), 41))
+_DRUMS = re.compile(
+    r"\b(drums?( ?(set|kit))?|drumset|percussions?|perc|schlagzeug|batteri[ae]|batterie|cymbals?|piatti|becken|snare|"
+    r"gran cassa|grosse trommel|bass drum|side drum|tambur[oi]|triangles?|triangolo|triangel|tambourine|tam ?tam)\b"
+)
+
+
+def plain_name(name: str) -> str:
+    """Lower case, no accents, no punctuation: what the tables are written in."""
+    letters = unicodedata.normalize("NFKD", name.replace("ß", "ss")).encode("ascii", "ignore").decode().lower()
+    return " ".join(re.sub(r"[^a-z0-9]+", " ", letters).split())
+
+
+def program_by_name(name: str, beside_singers: bool = False) -> int | None:
+    """The General MIDI program of an instrument's name; None where the name says nothing.
+
+    beside_singers: "Bass" and "Alto" are voices in such a score, strings in any other.
+    """
+    plain = plain_name(name)
+    # the instrument that is named first is the one meant: "Violoncello e Basso"
+    found = [(m.start(), -m.end(), program) for pattern, program in _PATTERNS if (m := pattern.search(plain))]
+    found += [
+        (m.start(), -m.end(), VOICE if beside_singers else program)
+        for pattern, program in _EITHER
+        if (m := pattern.search(plain))
+    ]
+    if not found:
+        return None
+    head = min(found)
+    # but an adjective before its noun is not the instrument: "bass clarinet", "alto sax", "tenor trombone"
+    if head[2] in (VOICE, 41, 43):
+        nouns = [f for f in found if f[2] not in (VOICE, 41, 43) and f[0] - -head[1] <= 1]
+        head = min(nouns, default=head)
+    return head[2]
+
+
+def is_drum_name(name: str) -> bool:
+    """Whether a name means unpitched percussion."""
+    return bool(_DRUMS.search(plain_name(name)))
+
+
+def has_singers(names: Sequence[str]) -> bool:
+    """Whether a list of part names has a soprano, a tenor and the like in it."""
+    return any(_SINGERS.search(plain_name(name)) and "sax" not in name.lower() for name in names)
+
+
+def choose_program(name: str, declared: Sequence[int] = (), beside_singers: bool = False) -> int:
+    """The program for a part from its name and the programs (0..127) that its file declares, in order of trust.
+
+    Files often declare a wrong one ("Corno" as English horn, every string desk as "strings"), so a declared program
+    holds where it is of the family that the name says. A name that says nothing leaves the first declared, or piano.
+    """
+    named = program_by_name(name, beside_singers)
+    if named is None:
+        return declared[0] if declared else 0
+    for program in declared:
+        if program == named:
+            return program
+    for program in declared:
+        specific = program not in STRING_SECTIONS or named in STRING_SECTIONS
+        if family(program) == family(named) and specific and not 40 <= named <= 47:
+            return program
+    return named
+
+
+def family(program: int) -> str:
+    """General MIDI's family of a program, from FAMILIES."""
+    return FAMILIES[program // 8]
+
+
+# Lowest and highest sounding pitch an orchestra's player is asked for; by program.
+_RANGES = {
+    0: (21, 108), 6: (29, 89), 8: (60, 108), 9: (79, 108), 11: (53, 89), 12: (45, 96), 13: (65, 108), 14: (60, 77),
+    19: (24, 108), 21: (41, 93), 24: (40, 83), 32: (28, 67), 40: (55, 103), 41: (48, 91), 42: (36, 84), 43: (28, 67),
+    46: (23, 104), 47: (36, 57), 52: (40, 84), 56: (52, 84), 57: (34, 77), 58: (26, 65), 60: (34, 77), 64: (56, 88),
+    65: (49, 81), 66: (44, 76), 67: (36, 69), 68: (58, 93), 69: (52, 84), 70: (34, 77), 71: (50, 94), 72: (74, 108),
+    73: (59, 98), 74: (60, 98),
+}  # fmt: skip
+_FAMILY_RANGES = {"piano": (21, 108), "bass": (28, 67), "guitar": (40, 88), "organ": (24, 108), "ensemble": (28, 103)}
+
+
+def playing_range(program: int) -> tuple[int, int]:
+    """(lowest, highest) sounding MIDI pitch of an instrument; 0..127 where it has no natural bounds."""
+    return _RANGES.get(program) or _FAMILY_RANGES.get(family(program), (0, 127))
+
+
+Clef = tuple[str, int, int]
+"""A clef: sign, the line it sits on, counted from below, and its octave change."""
+
+_CLEFS: dict[int, Clef] = {
+    **dict.fromkeys((*range(32, 40), 43), ("F", 4, -1)),
+    **dict.fromkeys(range(24, 32), ("G", 2, -1)),
+    **dict.fromkeys((42, 47, 57, 58, 67, 70), ("F", 4, 0)),
+    **dict.fromkeys((40, 56, 64, 65, 68, 69, 71, 73, 74), ("G", 2, 0)),
+    41: ("C", 3, 0),
+    72: ("G", 2, 1),
+    8: ("G", 2, 1),
+    9: ("G", 2, 2),
+}
+
+
+def clef_for(program: int, middle: float) -> Clef:
+    """The clef of a concert score for an instrument whose notes lie around MIDI pitch `middle`."""
+    if program in (52, 53, 54) and 52 <= middle < 60:
+        return ("G", 2, -1)  # a tenor
+    usual = _CLEFS.get(program)
+    if usual is None or abs(middle - _CLEF_MIDDLES.get(usual, middle)) > 19:
+        return ("G", 2, 0) if middle >= 58 else ("F", 4, 0)
+    return usual
+
+
+_CLEF_MIDDLES: dict[Clef, int] = {
+    ("G", 2, 0): 72, ("F", 4, 0): 50, ("C", 3, 0): 60, ("F", 4, -1): 38, ("G", 2, -1): 59, ("G", 2, 1): 83,
+    ("G", 2, 2): 95,
+}  # fmt: skip
+
+GRAND_STAFF = frozenset((*range(0, 9), 10, *range(16, 22), 46))
+"""Programs written on two staves: keyboards, organs, harp."""
+
+
+_SHORT = {
+    0: "Pno.", 19: "Org.", 40: "Vln.", 41: "Vla.", 42: "Vc.", 43: "Cb.", 46: "Hp.", 47: "Timp.", 56: "Tpt.", 57: "Tbn.",
+    58: "Tba.", 60: "Hn.", 68: "Ob.", 69: "E.H.", 70: "Bsn.", 71: "Cl.", 72: "Picc.", 73: "Fl.",
+}  # fmt: skip
+
+
+def abbreviate(name: str, program: int | None = None) -> str:
+    """A part's name for the systems after the first: "Violino I" -> "Vln. I", others by their first letters.
+
+    program: the part's own; a name that would say another ("Alto", sung) keeps its letters.
+    """
+    words = name.split()
+    if not words:
+        return ""
+    tail = [w for w in words[1:] if re.fullmatch(r"[IVX]+|\d+\.?|\([^)]*\)", w)]
+    named = program_by_name(name)
+    first = _SHORT.get(named) if named is not None and program in (None, named) else None
+    if first is None:
+        first = words[0] if len(words[0]) <= 4 else words[0][:3] + "."
+    return " ".join([first, *tail])
+
+
+# Where each key of the General MIDI drum set is drawn on a five-line staff (as if in treble clef), and its notehead.
+DRUM_STAFF: dict[int, tuple[str, int, str]] = {
+    35: ("E", 4, "normal"), 36: ("F", 4, "normal"), 37: ("C", 5, "x"), 38: ("C", 5, "normal"), 39: ("C", 5, "x"),
+    40: ("C", 5, "normal"), 41: ("G", 4, "normal"), 42: ("G", 5, "x"), 43: ("A", 4, "normal"), 44: ("D", 4, "x"),
+    45: ("B", 4, "normal"), 46: ("G", 5, "circle-x"), 47: ("B", 4, "normal"), 48: ("D", 5, "normal"),
+    49: ("A", 5, "x"), 50: ("E", 5, "normal"), 51: ("F", 5, "x"), 52: ("B", 5, "x"), 53: ("F", 5, "diamond"),
+    54: ("E", 5, "x"), 55: ("B", 5, "x"), 56: ("E", 5, "triangle"), 57: ("A", 5, "x"), 59: ("F", 5, "x"),
+    80: ("A", 5, "triangle"), 81: ("A", 5, "triangle"),
+}  # fmt: skip
+
+DRUM_NAMES = {
+    35: "Acoustic Bass Drum", 36: "Bass Drum", 37: "Side Stick", 38: "Snare Drum", 39: "Hand Clap",
+    40: "Electric Snare", 41: "Low Floor Tom", 42: "Closed Hi-hat", 43: "High Floor Tom", 44: "Pedal Hi-hat",
+    45: "Low Tom", 46: "Open Hi-hat", 47: "Low-mid Tom", 48: "High-mid Tom", 49: "Crash Cymbal", 50: "High Tom",
+    51: "Ride Cymbal", 52: "Chinese Cymbal", 53: "Ride Bell", 54: "Tambourine", 55: "Splash Cymbal", 56: "Cowbell",
+    57: "Crash Cymbal 2", 59: "Ride Cymbal 2", 80: "Mute Triangle", 81: "Triangle",
+}  # fmt: skip

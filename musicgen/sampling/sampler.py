@@ -1,0 +1,117 @@
+"""One sampler for every decoder and tokenizer: streams of steps, drawn field by field under the grammar's mask.
+
+Each stream has a cursor. It says what may come next, so what comes out is valid music whatever the model thinks, and it
+gives the coordinates that the model reads beside each step. Streams that have ended leave the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from musicgen.decoders import pick
+from musicgen.decoders.model import Model
+from musicgen.sampling.filters import SamplingConfig, draw
+from musicgen.tokens import Cursor, Tokenizer
+
+PROMPT_CHUNK = 256
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """The steps of one stream that were drawn (prompt not included), and how likely the model found them."""
+
+    steps: np.ndarray  # (T, F) int16
+    nats: float
+    """Negative log-likelihood under the model and the grammar, before temperature and filters."""
+
+
+@torch.inference_mode()
+def sample(
+    model: Model,
+    tokenizer: Tokenizer,
+    cursors: Sequence[Cursor],
+    prompt: np.ndarray,
+    *,
+    config: SamplingConfig,
+    generator: torch.Generator,
+    most_bars: int,
+    prompt_coordinates: np.ndarray | None = None,
+    progress: Callable[[int], None] = lambda bars: None,
+) -> list[Sampled]:
+    """Draw one continuation of `prompt` (T, F) for each cursor, all in one batch, until each has ended.
+
+    cursors: each has taken the prompt's steps after START already. prompt_coordinates: (T, C), where each step of the
+    prompt leaves us; needed where the prompt is longer than START alone. most_bars: a stream that has begun so many bars
+    is told to end after the one it is in. progress(bars): called with the sum of bars begun whenever it has grown.
+    """
+    device = model.head.logits[0].weight.device
+    count = len(cursors)
+    if prompt_coordinates is None:
+        prompt_coordinates = np.array([cursors[0].coordinates()])
+    state = model.initial_state(1)
+    outputs = None
+    for at in range(0, len(prompt), PROMPT_CHUNK):
+        steps = torch.from_numpy(prompt[None, at : at + PROMPT_CHUNK].astype(np.int64)).to(device)
+        coordinates = torch.from_numpy(prompt_coordinates[None, at : at + PROMPT_CHUNK].astype(np.int64)).to(device)
+        outputs, state = model(steps, coordinates, state)
+    if outputs is None:
+        raise ValueError("the prompt holds START at least")
+    state = pick(state, torch.zeros(count, dtype=torch.long, device=device))
+    output = outputs[:, -1].expand(count, -1)  # (B, D)
+
+    drawn: list[list[np.ndarray]] = [[] for _ in cursors]
+    nats = np.zeros(count)
+    live = list(range(count))
+    bars_seen = 0
+    while live:
+        for stream in live:
+            if cursors[stream].bar >= most_bars and cursors[stream].bars is None:
+                cursors[stream].bars = cursors[stream].bar
+        steps, costs = _draw_step(model, [cursors[i] for i in live], output, config, generator)
+        for row, stream in enumerate(live):
+            cursors[stream].advance(steps[row])
+            drawn[stream].append(steps[row])
+            nats[stream] += costs[row]
+        bars = sum(cursor.bar for cursor in cursors)
+        if bars > bars_seen:
+            bars_seen = bars
+            progress(bars)
+        going = [row for row, stream in enumerate(live) if not cursors[stream].done]
+        live = [live[row] for row in going]
+        if not live:
+            break
+        if len(going) < len(steps):
+            state = pick(state, torch.tensor(going, device=device))
+        coordinates = np.array([cursors[i].coordinates() for i in live])
+        inputs = torch.from_numpy(steps[going][:, None]).to(device)
+        outputs, state = model(inputs, torch.from_numpy(coordinates[:, None]).to(device), state)
+        output = outputs[:, 0]
+    return [Sampled(np.array(s, dtype=np.int16), float(n)) for s, n in zip(drawn, nats, strict=True)]
+
+
+def _draw_step(
+    model: Model, cursors: Sequence[Cursor], output: torch.Tensor, config: SamplingConfig, generator: torch.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """The next step of each stream, (B, F) int64, and its negative log-likelihood (B,). output: (B, D)."""
+    context = model.head.context(output)
+    fields = len(model.head.sizes)
+    steps = np.zeros((len(cursors), fields), dtype=np.int64)
+    costs = np.zeros(len(cursors))
+    known: list[torch.Tensor] = []
+    for index in range(fields):
+        masks = np.stack([c.allowed(steps[row, :index].tolist()) for row, c in enumerate(cursors)])  # (B, V)
+        if (masks.sum(axis=1) == 1).all():
+            steps[:, index] = masks.argmax(axis=1)
+            known.append(torch.from_numpy(steps[:, index].copy()).to(output.device))
+            continue
+        logits = model.head.field(index, context, known).float()
+        logits = logits.masked_fill(~torch.from_numpy(masks).to(output.device), -torch.inf)
+        values = draw(logits.cpu(), config, generator).to(output.device)
+        costs -= logits.log_softmax(dim=-1).gather(-1, values[:, None])[:, 0].double().cpu().numpy()
+        steps[:, index] = values.cpu().numpy()
+        known.append(values)
+    return steps, costs

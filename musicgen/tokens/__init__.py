@@ -1,0 +1,8 @@
+"""Tokenizers: one file each, with its grammar. `TOKENIZERS[name](**options)` builds one."""
+
+from musicgen.tokens.bars import BarsTokenizer
+from musicgen.tokens.tokenizer import HIDDEN, NONE, Coordinate, Cursor, Field, Tokenizer
+
+TOKENIZERS: dict[str, type] = {"bars": BarsTokenizer}
+
+__all__ = ["HIDDEN", "NONE", "TOKENIZERS", "BarsTokenizer", "Coordinate", "Cursor", "Field", "Tokenizer"]

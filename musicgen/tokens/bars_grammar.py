@@ -1,0 +1,217 @@
+"""The grammar of the `bars` tokenizer: a cursor that knows which steps make valid music, field by field.
+
+`allowed` is strict: what is sampled under it has bars that sum to their metre, notes in the order the tokenizer writes
+them, no instrument outside the roster and no note past the last bar. `advance` is lenient, because real scores have bars
+of odd length: it refuses only what `decode` could not place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from musicgen.errors import TokenError
+from musicgen.tokens.bars_vocabulary import (
+    BAR,
+    BARS_LEFT,
+    CONDUCTOR,
+    DRUM,
+    DURATIONS,
+    END,
+    FIELDS,
+    INSTANCES,
+    INSTRUMENT,
+    KEY,
+    KINDS,
+    LONGEST_BAR,
+    MAX_PARTS,
+    METRE,
+    METRE_UNITS,
+    METRES,
+    PART,
+    PART_FIELD,
+    PITCH,
+    POSITION,
+    START,
+    TEMPO,
+)
+
+_VALUES = np.arange(PART_FIELD.size)
+_FIRST_OF_KIND = (_VALUES >= INSTRUMENT) & ((_VALUES - INSTRUMENT) % INSTANCES == 0)
+
+
+class BarsCursor:
+    """Implements tokens.tokenizer.Cursor.
+
+    `keep_course()`, called once a prompt has been walked, holds metre, key, tempo and roster as they are;
+    `not_before` is then the first position of the current bar at which a note may start (the seam);
+    `ranges` maps a value of field `part` to the lowest and highest MIDI pitch it may play.
+    """
+
+    def __init__(self, bars: int | None = None) -> None:
+        self.bars = bars
+        self.done = False
+        self.bar = 0
+        self.notes = 0
+        self.roster: list[int] = []
+        self.ranges: dict[int, tuple[int, int]] = {}
+        self.metre: tuple[int, int] | None = None
+        self.metre_units = 0
+        self.bar_units = 0
+        self.position = 0
+        self.last = (0, 0)  # part and pitch of the last step at this position; (0, 0): none yet
+        self.metre_due = False
+        self.steady = False
+        self.not_before = 0
+
+    def keep_course(self, not_before: int = 0) -> None:
+        """From here on: the same metre, key, tempo and roster, and no note before position `not_before` of this bar."""
+        self.steady = True
+        self.not_before = not_before
+
+    def coordinates(self) -> tuple[int, ...]:
+        left = 0 if self.bars is None else 1 + min(max(self.bars - self.bar, 0), BARS_LEFT)
+        return (1 + self.position if self.bar else 0, self.bar_units, left)
+
+    def allowed(self, chosen: Sequence[int]) -> np.ndarray:
+        """(size,) bool for field number len(chosen); see tokens.tokenizer.Cursor."""
+        field = len(chosen)
+        mask = np.zeros(FIELDS[field].size, dtype=bool)
+        (self._when, self._part, self._pitch, self._duration, self._velocity)[field](mask, *chosen)
+        return mask
+
+    def _when(self, mask: np.ndarray) -> None:
+        if self.bar == 0:
+            mask[PART] = len(self.roster) < MAX_PARTS and self._may_join().any()
+            mask[BAR] = bool(self.roster)
+            return
+        if self.metre_due:
+            mask[POSITION] = True
+            return
+        first = max(self.position, self.not_before)
+        if first == self.position and not self._parts_here().any():
+            first += 1
+        mask[POSITION + first : POSITION + self.bar_units] = True
+        more = self.bars is None or self.bar < self.bars
+        mask[BAR] = more
+        mask[END] = (self.bars is None and self.notes > 0) or not more
+
+    def _part(self, mask: np.ndarray, when: int) -> None:
+        if when < PART:
+            mask[0] = True
+        elif when == PART:
+            mask |= self._may_join()
+        elif self.metre_due:
+            mask[CONDUCTOR] = True
+        elif when - POSITION == self.position:
+            mask |= self._parts_here()
+        else:
+            mask[self.roster] = True
+            mask[CONDUCTOR] = not self.steady
+
+    def _pitch(self, mask: np.ndarray, when: int, part: int) -> None:
+        if when < POSITION:
+            mask[0] = True
+            return
+        here = when - POSITION == self.position
+        if part == CONDUCTOR:
+            if self.metre_due:
+                fits = self.bar_units <= METRE_UNITS if self.bar == 1 else self.bar_units == METRE_UNITS
+                mask[METRE : METRE + len(fits)] = fits
+                return
+            said = self.last[1] if here and self.last[0] == CONDUCTOR else 0
+            mask[KEY:TEMPO] = said < KEY
+            mask[TEMPO:] = said < TEMPO
+            return
+        low, high = self._range(part)
+        if here and self.last[0] == part and part >= INSTRUMENT:
+            low = max(low, self.last[1] + 1)
+        mask[low : high + 1] = True
+
+    def _duration(self, mask: np.ndarray, when: int, part: int, pitch: int) -> None:
+        if when == BAR:
+            if self.metre is None:
+                mask[1 : LONGEST_BAR + 1] = True  # a pickup may have any length; its metre is the next step
+            elif self.steady:
+                mask[self.metre_units] = True
+            else:
+                mask[METRE_UNITS] = True
+        elif when < POSITION or part == CONDUCTOR:
+            mask[0] = True
+        else:
+            mask[1:] = True
+            if self.bars is not None:
+                room = self.bar_units - (when - POSITION) + max(self.bars - self.bar, 0) * self.metre_units
+                mask[1:] = DURATIONS[1:] <= room
+
+    def _velocity(self, mask: np.ndarray, when: int, part: int, pitch: int, duration: int) -> None:
+        plays = when >= POSITION and part >= INSTRUMENT
+        mask[1:] = plays
+        mask[0] = not plays
+
+    def advance(self, step: Sequence[int]) -> None:
+        """Take a step (5 values). Raises TokenError for what could not be decoded."""
+        when, part, pitch, duration, _ = (int(v) for v in step)
+        if self.done:
+            raise TokenError("a step after the end")
+        if when == END:
+            self.done = True
+        elif when == PART:
+            if self.bar or part in self.roster:
+                raise TokenError(f"bar {self.bar}: PART {part} again, or after the music has begun")
+            self.roster.append(part)
+        elif when == BAR:
+            self.bar += 1
+            self.bar_units = duration
+            self.position, self.last = 0, (0, 0)
+            if self.bar > 1:
+                self.not_before = 0
+            self.metre_due = self.metre is None or duration != self.metre_units
+            if self.steady:
+                self.metre_due = False
+        elif when >= POSITION:
+            position = when - POSITION
+            if not self.bar or position >= self.bar_units or position < self.position:
+                raise TokenError(f"bar {self.bar}: position {position} is not in it, or goes back")
+            if position > self.position:
+                self.position, self.last = position, (0, 0)
+            self.metre_due = False
+            if part == CONDUCTOR and METRE <= pitch < KEY:
+                self.metre = METRES[pitch - METRE]
+                self.metre_units = int(METRE_UNITS[pitch - METRE])
+            elif part != CONDUCTOR:
+                if part not in self.roster:
+                    raise TokenError(f"bar {self.bar}: a note for part {part}, which is not in the roster")
+                self.notes += 1
+            self.last = (part, pitch)
+        elif when != START:
+            raise TokenError(f"bar {self.bar}: {when} is no value of when")
+
+    def _range(self, part: int) -> tuple[int, int]:
+        """Lowest and highest value of field `pitch` for an instrument."""
+        drums = (part - INSTRUMENT) // INSTANCES == KINDS - 1
+        low, high = self.ranges.get(part, (0, 127))
+        base = DRUM if drums else PITCH
+        return base + low, base + high
+
+    def _parts_here(self) -> np.ndarray:
+        """(size of part,) bool: who may still play at the current position, after the last step there."""
+        mask = np.zeros(PART_FIELD.size, dtype=bool)
+        part, pitch = self.last
+        for member in self.roster:
+            mask[member] = member > part or (member == part and pitch < self._range(member)[1])
+        if not self.steady:
+            mask[CONDUCTOR] = part == 0 or (part == CONDUCTOR and pitch < TEMPO)
+        return mask
+
+    def _may_join(self) -> np.ndarray:
+        """(size of part,) bool: later kinds, and the next of the last one's kind."""
+        mask = _FIRST_OF_KIND.copy()
+        if self.roster:
+            last = self.roster[-1]
+            mask[: last + 1] = False
+            if last + 1 < len(mask) and not _FIRST_OF_KIND[last + 1]:
+                mask[last + 1] = True
+        mask[:INSTRUMENT] = False
+        return mask

@@ -1,0 +1,103 @@
+"""Held-out loss: nats a step, a note and (for text) a character, over whole pieces, each from its own start."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from musicgen.corpus import Batch, Corpus, Piece, whole_pieces
+from musicgen.decoders.model import Model
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Total negative log-likelihood of some pieces, in nats, and over how much of each unit it was spread."""
+
+    nats: float
+    steps: int
+    notes: int
+    characters: int | None
+    pieces: int
+    nats_by_field: dict[str, float]
+
+    @property
+    def per_step(self) -> float:
+        return self.nats / max(self.steps, 1)
+
+    @property
+    def per_note(self) -> float:
+        return self.nats / max(self.notes, 1)
+
+    @property
+    def per_character(self) -> float | None:
+        return None if self.characters is None else self.nats / max(self.characters, 1)
+
+
+def to_tensors(batch: Batch, device: torch.device) -> tuple[torch.Tensor, ...]:
+    """steps, coordinates, targets, valid, fresh of a Batch on `device`."""
+    arrays = (batch.steps, batch.coordinates, batch.targets, batch.valid, batch.fresh)
+    return tuple(torch.from_numpy(array).to(device, non_blocking=True) for array in arrays)
+
+
+@torch.no_grad()
+def evaluate(
+    model: Model, corpus: Corpus, pieces: Sequence[Piece], *, streams: int = 16, chunk: int = 256, hide: bool = True
+) -> Evaluation:
+    """Every step after START counts, END included. `hide`: the model is not told how many bars are left."""
+    was_training = model.training
+    model.eval()
+    device = next(model.parameters()).device
+    total = torch.zeros(len(corpus.tokenizer.fields), dtype=torch.float64)
+    steps = notes = 0
+    for group in whole_pieces(corpus, pieces, streams=streams, chunk=chunk, hide=hide):
+        state = model.initial_state(len(group[0].fresh))
+        for batch in group:
+            inputs, coordinates, targets, valid, _ = to_tensors(batch, device)
+            outputs, state = model(inputs, coordinates, state)
+            total += model.head.nll(outputs, targets, valid).double().sum(dim=0).cpu()
+            steps += int(batch.valid.sum())
+            notes += batch.notes
+    model.train(was_training)
+    characters = [p.characters for p in pieces]
+    return Evaluation(
+        nats=float(total.sum()),
+        steps=steps,
+        notes=notes,
+        characters=None if None in characters else sum(c for c in characters if c is not None),
+        pieces=len(pieces),
+        nats_by_field={f.name: float(n) for f, n in zip(corpus.tokenizer.fields, total, strict=True)},
+    )
+
+
+def unigram(corpus: Corpus, train: Sequence[Piece], pieces: Sequence[Piece]) -> Evaluation:
+    """What a model scores on `pieces` that knows only how often each value of each field occurs in `train` (plus one)."""
+    fields = corpus.tokenizer.fields
+    counts = [np.ones(f.size) for f in fields]
+    for piece in train:
+        steps = np.asarray(corpus.steps_of(piece))[1:]
+        for i, count in enumerate(counts):
+            count += np.bincount(steps[:, i], minlength=len(count))
+    for count in counts[1:]:
+        count[0] = 0  # NONE carries no loss
+    costs = [-np.log(np.maximum(count, 1) / count.sum()) for count in counts]
+    for cost in costs[1:]:
+        cost[0] = 0.0
+    by_field = np.zeros(len(fields))
+    steps_read = notes = 0
+    for piece in pieces:
+        steps = np.asarray(corpus.steps_of(piece))[1:]
+        by_field += [float(cost[steps[:, i]].sum()) for i, cost in enumerate(costs)]
+        steps_read += len(steps)
+        notes += piece.notes
+    characters = [p.characters for p in pieces]
+    return Evaluation(
+        nats=float(by_field.sum()),
+        steps=steps_read,
+        notes=notes,
+        characters=None if None in characters else sum(c for c in characters if c is not None),
+        pieces=len(pieces),
+        nats_by_field={f.name: float(n) for f, n in zip(fields, by_field, strict=True)},
+    )

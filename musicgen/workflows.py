@@ -1,0 +1,513 @@
+"""What musicgen does, one function a job: check, train, sample, finish, convert, evaluate, demo.
+
+Typed in, typed out; they print nothing. Progress goes to callbacks, faults are raised as MusicgenError. The command line
+parses, calls one of these and prints; a notebook or a web page can do the same.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from musicgen import checkpoint as checkpoints
+from musicgen.checkpoint import Checkpoint, build_model, load_checkpoint
+from musicgen.config import RunConfig, check_config
+from musicgen.corpus import Corpus, FileReport, Piece, compile_corpus, find_source, split_pieces
+from musicgen.errors import CheckpointError, ConfigError, FinishError, FormatError, UnsupportedFormat
+from musicgen.formats import WRITERS, read_score, write_score
+from musicgen.sampling import SamplingConfig, Take, Understanding, finish, sample, understand
+from musicgen.score import Score, unfold
+from musicgen.tokens.bars_vocabulary import INSTRUMENT
+from musicgen.training.evaluate import Evaluation, evaluate, unigram
+from musicgen.training.loop import StepReport, Trainer
+
+Progress = Callable[[int, int], None]
+
+
+def no_progress(done: int, total: int) -> None:
+    """For callers that show none."""
+
+
+def choose_device(name: str) -> torch.device:
+    """auto, cpu, cuda or mps to a device that is there. Raises ConfigError."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name not in there:
+        raise ConfigError(f"--device {name}: expected auto, cpu, cuda or mps")
+    if not there[name]:
+        raise ConfigError(f"--device {name}: this machine has none that PyTorch can use; leave it out, or use cpu")
+    return torch.device(name)
+
+
+# ---------------------------------------------------------------------------------------------------------------- check
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What is in a folder, and what training on it would cost."""
+
+    source: str
+    files: tuple[FileReport, ...]
+    ignored: tuple[str, ...]
+    pieces: tuple[Piece, ...]
+    notes: int
+    bars: int
+    steps: int
+    metres: dict[str, int]
+    tempi: dict[str, int]
+    programs: dict[str, int]
+    duplicates: int
+    parameters: int
+    epoch_updates: int
+    training_mib: float
+
+
+def check(where: str | Path, config: RunConfig, progress: Progress = no_progress) -> CheckReport:
+    """Read a folder as training would, and report. What was skipped, and why, is in each file's report."""
+    corpus = compile_corpus(find_source(where), config.tokenizer.build(), progress=progress)
+    metres, tempi, programs = Counter[str](), Counter[str](), Counter[str]()
+    for piece in corpus.pieces:
+        score = corpus.tokenizer.decode(np.asarray(corpus.steps_of(piece)))
+        metres.update({f"{m.numerator}/{m.denominator}" for m in score.metres})
+        tempi.update({f"{t.bpm:g}" for t in score.tempos})
+        programs.update(part.name for part in score.parts)
+    model = build_model(config, corpus.tokenizer)
+    train = config.training
+    steps = int(sum(p.length for p in corpus.pieces))
+    # weights, gradients and two moments; what the forward pass keeps: roughly a dozen vectors a step and layer
+    weights = 4 * 4 * model.parameter_count
+    kept = 4 * train.streams * train.chunk * config.model.dim * (12 * config.model.layers + 8 * len(corpus.steps[0]))
+    return CheckReport(
+        source=corpus.source,
+        files=corpus.files,
+        ignored=corpus.ignored,
+        pieces=corpus.pieces,
+        notes=sum(p.notes for p in corpus.pieces),
+        bars=sum(p.bars for p in corpus.pieces),
+        steps=steps,
+        metres=dict(metres.most_common()),
+        tempi=dict(tempi.most_common()),
+        programs=dict(programs.most_common()),
+        duplicates=sum("the same music as" in reason for f in corpus.files for reason in f.skipped),
+        parameters=model.parameter_count,
+        epoch_updates=math.ceil(steps / (train.streams * train.chunk)),
+        training_mib=(weights + kept) / 2**20,
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------------- train
+
+
+@dataclass(frozen=True)
+class TrainReport:
+    """How a run went. Losses of the best weights; `interrupted` if it was stopped before its end and can be resumed."""
+
+    folder: Path
+    parameters: int
+    device: str
+    pieces: int
+    valid_pieces: int
+    step: int
+    best_step: int
+    seconds: float
+    interrupted: bool
+    stopped_early: bool
+    clipped_share: float
+    valid: Evaluation | None
+    train: Evaluation | None
+    unigram: Evaluation | None
+
+
+def train(
+    where: str | Path,
+    config: RunConfig,
+    out: str | Path,
+    *,
+    resume: bool = False,
+    device: str = "auto",
+    on_files: Progress = no_progress,
+    on_start: Callable[[Corpus, int], None] = lambda corpus, parameters: None,
+    on_step: Callable[[StepReport], None] = lambda report: None,
+) -> TrainReport:
+    """Compile `where`, train, and leave a checkpoint in `out`. Ctrl-C ends after the current step and saves.
+
+    With `resume`, a run in `out` is taken up where its last save left it; its own configuration holds, but for
+    `training.steps`, which may have been raised. Raises CheckpointError if `out` holds a run and `resume` is not given.
+    """
+    out = Path(out)
+    there = (out / checkpoints.LAST).exists()
+    if there and not resume:
+        raise CheckpointError(f"{out}: already holds a run; go on with it by --resume, or choose another --out")
+    if resume and not there:
+        raise CheckpointError(f"{out}: nothing to resume; leave --resume out to begin")
+    if resume:
+        saved = _saved_config(out)
+        steps = max(saved.training.steps, config.training.steps)
+        config = saved.model_copy(update={"training": saved.training.model_copy(update={"steps": steps})})
+    chosen = choose_device(device)
+    tokenizer = config.tokenizer.build()
+    corpus = compile_corpus(find_source(where), tokenizer, progress=on_files)
+    pieces, valid = split_pieces(corpus.pieces, config.training.valid_share)
+
+    torch.manual_seed(config.training.seed)
+    model = build_model(config, tokenizer)
+    trainer = Trainer(model, corpus, pieces, valid, config.training, chosen)
+    if resume:
+        tensors, facts = checkpoints.read_tensors(out / checkpoints.LAST)
+        if facts["corpus"] != corpus.folder.name:
+            raise CheckpointError(f"{out}: was trained on other music than {where} holds now; resume needs the same")
+        trainer.restore(tensors, facts)
+        _keep_metrics(out, trainer.step)
+    checkpoints.begin(out, config, tokenizer, _corpus_facts(corpus, pieces, valid))
+    on_start(corpus, model.parameter_count)
+
+    def save_last() -> None:
+        facts = {**trainer.facts(), "corpus": corpus.folder.name}
+        checkpoints.write_tensors(out / checkpoints.LAST, trainer.tensors(), facts)
+
+    stop = False
+    with _interruptible() as interrupted:
+        for report in trainer.run():
+            if report.evaluation is not None or report.is_best:
+                _log_metrics(out, report, trainer)
+                if report.is_best:
+                    facts = {"step": report.step, "loss": trainer.best}
+                    checkpoints.write_tensors(out / checkpoints.BEST, _weights(model), facts)
+                save_last()
+            on_step(report)
+            if interrupted():
+                stop = True
+                break
+    if stop:
+        save_last()
+        if not (out / checkpoints.BEST).exists():
+            checkpoints.write_tensors(out / checkpoints.BEST, _weights(model), {"step": trainer.step, "loss": None})
+    best = load_checkpoint(out, chosen)
+    some = pieces[:: max(1, len(pieces) // max(len(valid), 1))][: max(len(valid), 1)]
+    return TrainReport(
+        folder=out,
+        parameters=model.parameter_count,
+        device=str(chosen),
+        pieces=len(pieces),
+        valid_pieces=len(valid),
+        step=trainer.step,
+        best_step=best.facts.get("step", trainer.step),
+        seconds=trainer.seconds,
+        interrupted=stop and not trainer.finished,
+        stopped_early=trainer.step < config.training.steps and trainer.finished,
+        clipped_share=trainer.clipped / max(trainer.step, 1),
+        valid=None if stop or not valid else evaluate(best.model, corpus, valid),
+        train=None if stop else evaluate(best.model, corpus, some),
+        unigram=None if stop or not valid else unigram(corpus, pieces, valid),
+    )
+
+
+def _saved_config(folder: Path) -> RunConfig:
+    import yaml
+
+    try:
+        return check_config(yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")), str(folder))
+    except OSError as error:
+        raise CheckpointError(f"{folder}: config.yaml: {error.strerror or error}") from error
+
+
+def _weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {f"model.{name}": value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()}
+
+
+def _corpus_facts(corpus: Corpus, pieces: Sequence[Piece], valid: Sequence[Piece]) -> dict:
+    """For corpus.json: where the music came from, and which values of each field were met in training."""
+    seen: list[set[int]] = [set() for _ in corpus.tokenizer.fields]
+    for piece in pieces:
+        steps = np.asarray(corpus.steps_of(piece))
+        for values, column in zip(seen, steps.T, strict=True):
+            values.update(np.unique(column).tolist())
+    return {
+        "source": corpus.source,
+        "notes": sum(p.notes for p in pieces),
+        "train": [{"title": p.title, "file": p.file, "fingerprint": p.fingerprint} for p in pieces],
+        "valid": [{"title": p.title, "file": p.file, "fingerprint": p.fingerprint} for p in valid],
+        "seen": {f.name: sorted(values) for f, values in zip(corpus.tokenizer.fields, seen, strict=True)},
+    }
+
+
+def _log_metrics(folder: Path, report: StepReport, trainer: Trainer) -> None:
+    line = {
+        "step": report.step,
+        "epoch": report.epoch,
+        "train_nats_per_step": report.nats_per_step,
+        "train_nats_per_note": report.nats_per_note,
+        "learning_rate": report.learning_rate,
+        "clipped_share": trainer.clipped / trainer.step,
+        "seconds": round(trainer.seconds, 3),
+        "best": report.is_best,
+    }
+    if report.evaluation:
+        line |= {
+            "valid_nats_per_step": report.evaluation.per_step,
+            "valid_nats_per_note": report.evaluation.per_note,
+            "valid_nats_per_character": report.evaluation.per_character,
+        }
+    with (folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def _keep_metrics(folder: Path, step: int) -> None:
+    """Drop lines past the step that training resumes from: they will be written again."""
+    path = folder / "metrics.jsonl"
+    if path.exists():
+        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if json.loads(line)["step"] <= step]
+        checkpoints.write_text(path, "".join(line + "\n" for line in lines))
+
+
+@contextmanager
+def _interruptible() -> Iterator[Callable[[], bool]]:
+    """Within it, the first Ctrl-C only raises a flag; a second one interrupts as ever. Outside the main thread: nothing."""
+    flag = False
+
+    def note(number, frame) -> None:
+        nonlocal flag
+        flag = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    try:
+        before = signal.signal(signal.SIGINT, note)
+    except ValueError:
+        yield lambda: False
+        return
+    try:
+        yield lambda: flag
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+# --------------------------------------------------------------------------------------------------------------- sample
+
+
+@dataclass(frozen=True)
+class Written:
+    """One piece that was written: its files, and what is in it."""
+
+    files: tuple[Path, ...]
+    bars: int
+    notes: int
+    parts: int
+    seconds: float
+    nats_per_note: float
+
+
+def sample_pieces(
+    checkpoint: str | Path,
+    out: str | Path,
+    *,
+    count: int = 4,
+    bars: int | None = None,
+    most_bars: int = 64,
+    seed: int = 0,
+    config: SamplingConfig | None = None,
+    prime: str | Path | None = None,
+    device: str = "cpu",
+    progress: Callable[[int], None] = lambda bars: None,
+) -> list[Written]:
+    """Write `count` new pieces as MIDI (and ABC where the tokenizer is ABC) into the folder `out`.
+
+    bars: exactly so many; None: the model ends when it likes, within `most_bars`. prime: a score whose music the pieces
+    begin with (its bars count in `bars`).
+    """
+    loaded = load_checkpoint(checkpoint, choose_device(device))
+    config = config or SamplingConfig()
+    out = Path(out)
+    if prime is not None:
+        begun = read_score(prime, as_written=loaded.tokenizer.as_written)
+        if bars is not None and bars <= len(begun.bars):
+            raise ConfigError(f"--bars {bars}: {prime} alone has {len(begun.bars)}; ask for more")
+        more = (bars or min(most_bars, 2 * len(begun.bars))) - len(begun.bars)
+        takes = finish(
+            begun,
+            loaded.model,
+            loaded.tokenizer,
+            bars=max(more, 1),
+            takes=count,
+            seed=seed,
+            config=config,
+            seen_parts=loaded.corpus["seen"].get("part"),
+            progress=progress,
+        )
+        return [_write_piece(take.whole, out, i, loaded, take.nats_per_note) for i, take in enumerate(takes)]
+    sampled = sample(
+        loaded.model,
+        loaded.tokenizer,
+        [loaded.tokenizer.cursor(bars) for _ in range(count)],
+        np.array([loaded.tokenizer.start], dtype=np.int16),
+        config=config,
+        generator=torch.Generator().manual_seed(seed),
+        most_bars=bars or most_bars,
+        progress=progress,
+    )
+    written = []
+    for i, drawn in enumerate(sampled):
+        steps = np.concatenate([[loaded.tokenizer.start], drawn.steps]).astype(np.int16)
+        score = loaded.tokenizer.decode(steps)
+        score = replace(score, title=f"{loaded.folder.name} {seed}-{i + 1}")
+        written.append(_write_piece(score, out, i, loaded, drawn.nats / max(score.note_count, 1)))
+    return written
+
+
+def _write_piece(score: Score, out: Path, index: int, loaded: Checkpoint, nats: float) -> Written:
+    files = [out / f"{index + 1:02d}.mid"]
+    write_score(score, files[0])
+    if loaded.tokenizer.name == "abc":
+        files.append(out / f"{index + 1:02d}.abc")
+        write_score(score, files[1])
+    played = unfold(score) if score.signs else score
+    return Written(
+        tuple(files), len(score.bars), score.note_count, len(score.parts), played.seconds_at(played.length), nats
+    )
+
+
+# --------------------------------------------------------------------------------------------------------------- finish
+
+
+@dataclass(frozen=True)
+class FinishReport:
+    """What was read, and each take's file, best first."""
+
+    understanding: Understanding
+    takes: tuple[Take, ...]
+    files: tuple[Path, ...]
+
+
+def finish_score(
+    score: str | Path,
+    checkpoint: str | Path,
+    out: str | Path,
+    *,
+    bars: int = 32,
+    takes: int = 1,
+    new_only: bool = False,
+    seed: int = 0,
+    config: SamplingConfig | None = None,
+    device: str = "cpu",
+    on_understood: Callable[[Understanding], None] = lambda understanding: None,
+    progress: Callable[[int], None] = lambda bars: None,
+) -> FinishReport:
+    """Continue `score` by `bars` bars and write it to `out`; further takes beside it as NAME-take2 and so on.
+
+    MIDI continued as MIDI keeps every original event. `new_only` writes the continuation alone, from the seam's bar on.
+    """
+    score, out = Path(score), Path(out)
+    if out.suffix.lower() not in WRITERS:
+        raise UnsupportedFormat(f"{out}: no writer for {out.suffix!r}; known: {' '.join(WRITERS)}")
+    if out.resolve() == score.resolve():
+        raise FinishError(f"{out}: is the original, which is never written over; choose another --out")
+    loaded = load_checkpoint(checkpoint, choose_device(device))
+    fragment = read_score(score, as_written=loaded.tokenizer.as_written)
+    understanding = understand(fragment)
+    on_understood(understanding)
+    made = finish(
+        fragment,
+        loaded.model,
+        loaded.tokenizer,
+        bars=bars,
+        takes=takes,
+        seed=seed,
+        config=config or SamplingConfig(),
+        seen_parts=loaded.corpus["seen"].get("part"),
+        progress=progress,
+    )
+    files = []
+    for i, take in enumerate(made):
+        path = out if i == 0 else out.with_name(f"{out.stem}-take{i + 1}{out.suffix}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if new_only:
+            write_score(_from_seam(take), path)
+        elif {score.suffix.lower(), out.suffix.lower()} <= {".mid", ".midi"}:
+            _continue_midi(score, fragment, take, path)
+        else:
+            write_score(take.whole, path)
+        files.append(path)
+    return FinishReport(understanding, tuple(made), tuple(files))
+
+
+def _continue_midi(original: Path, fragment: Score, take: Take, path: Path) -> None:
+    from musicgen.formats.midi_events import write_continuation
+
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        new = [part.notes for part in take.new.parts]
+        write_continuation(original, fragment.parts, new, take.seam, take.whole.length, temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _from_seam(take: Take) -> Score:
+    """The continuation alone, from the beginning of the bar it starts in."""
+    from musicgen.score import bars_between
+
+    first = take.new.bar_at(take.seam)
+    return bars_between(take.new, min(first, len(take.new.bars) - 1), len(take.new.bars))
+
+
+# -------------------------------------------------------------------------------------------------- convert and evaluate
+
+
+def convert(source: str | Path, target: str | Path, as_written: bool = True) -> list[Path]:
+    """One format to another, by suffix. A file of several tunes becomes several files, NAME-1 and so on."""
+    from musicgen.formats import read_scores
+
+    target = Path(target)
+    if target.suffix.lower() not in WRITERS:
+        raise UnsupportedFormat(f"{target}: no writer for {target.suffix!r}; known: {' '.join(WRITERS)}")
+    if target.resolve() == Path(source).resolve():
+        raise FormatError(f"{target}: is the source; choose another name")
+    scores = read_scores(source, as_written=as_written)
+    if len(scores) == 1:
+        targets = [target]
+    else:
+        targets = [target.with_name(f"{target.stem}-{i + 1}{target.suffix}") for i in range(len(scores))]
+    for score, path in zip(scores, targets, strict=True):
+        write_score(score, path)
+    return targets
+
+
+@dataclass(frozen=True)
+class EvaluateReport:
+    """Held-out loss of a checkpoint on a folder. Pieces it was trained on are left out and counted."""
+
+    evaluation: Evaluation
+    trained_on: int
+    skipped: tuple[FileReport, ...]
+
+
+def evaluate_checkpoint(
+    checkpoint: str | Path, where: str | Path, *, device: str = "cpu", progress: Progress = no_progress
+) -> EvaluateReport:
+    """Nats a step, a note and a character on whole unseen pieces, each from its own start, not told their length."""
+    loaded = load_checkpoint(checkpoint, choose_device(device))
+    corpus = compile_corpus(find_source(where), loaded.tokenizer, progress=progress)
+    trained = {p["fingerprint"] for p in loaded.corpus["train"]}
+    unseen = [p for p in corpus.pieces if p.fingerprint not in trained]
+    if not unseen:
+        raise CheckpointError(f"{where}: {loaded.folder} was trained on all {len(corpus.pieces)} of its pieces")
+    return EvaluateReport(
+        evaluate(loaded.model, corpus, unseen),
+        len(corpus.pieces) - len(unseen),
+        tuple(f for f in corpus.files if f.skipped),
+    )
+
+
+def met_instruments(loaded: Checkpoint) -> list[str]:
+    """The instruments a `bars` model has met in training, as words."""
+    labels = next((f.labels for f in loaded.tokenizer.fields if f.name == "part"), ())
+    return [labels[v] for v in loaded.corpus["seen"].get("part", []) if v >= INSTRUMENT]
