@@ -242,7 +242,7 @@ def _corpus_facts(corpus: Corpus, pieces: Sequence[Piece], valid: Sequence[Piece
 
 
 def _log_metrics(folder: Path, report: StepReport, trainer: Trainer) -> None:
-    line = {
+    line: dict[str, float | int | bool | None] = {
         "step": report.step,
         "epoch": report.epoch,
         "train_nats_per_step": report.nats_per_step,
@@ -434,7 +434,7 @@ def finish_score(
         elif {score.suffix.lower(), out.suffix.lower()} <= {".mid", ".midi"}:
             _continue_midi(score, fragment, take, path)
         else:
-            write_score(take.whole, path)
+            write_score(take.whole, path, mark_from=take.seam)
         files.append(path)
     return FinishReport(understanding, tuple(made), tuple(files))
 
@@ -511,3 +511,23 @@ def met_instruments(loaded: Checkpoint) -> list[str]:
     """The instruments a `bars` model has met in training, as words."""
     labels = next((f.labels for f in loaded.tokenizer.fields if f.name == "part"), ())
     return [labels[v] for v in loaded.corpus["seen"].get("part", []) if v >= INSTRUMENT]
+
+
+# ----------------------------------------------------------------------------------------------------------------- demo
+
+
+def bundled(home: str | Path) -> tuple[Path, Path]:
+    """(folder of the bundled orchestral music, the scherzo fragment) below `home`, the project's own folder."""
+    home = Path(home)
+    music, fragment = home / "data" / "orchestra", home / "data" / "schubert-d759" / "scherzo.musicxml"
+    if not music.is_dir() or not fragment.exists():
+        raise CheckpointError(
+            f"{home}: no bundled music here; run the demo in the project's folder, or name it by --home"
+        )
+    return music, fragment
+
+
+def remove_checkpoint(folder: str | Path) -> None:
+    """Delete a checkpoint's own files, and nothing else that may lie in the folder."""
+    for name in ("config.yaml", "vocabulary.json", "corpus.json", "metrics.jsonl", checkpoints.BEST, checkpoints.LAST):
+        (Path(folder) / name).unlink(missing_ok=True)

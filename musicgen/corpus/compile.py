@@ -30,7 +30,7 @@ from musicgen.formats import read_tunes
 from musicgen.score import Score, unfold
 from musicgen.tokens import TOKENIZERS, Tokenizer
 
-LAYOUT = 1
+LAYOUT = 2
 """Raised whenever readers or tokenizers change what they make of a file: old caches are then left alone."""
 
 PARALLEL_FROM = 8
@@ -100,7 +100,7 @@ def compile_corpus(
 
     Raises CorpusError if nothing in the source can be kept; the message counts the reasons.
     """
-    hashes = [hashlib.sha256(path.read_bytes()).hexdigest() for path in source.scores]
+    hashes = [_hash(path) for path in source.scores]
     identity = {
         "layout": LAYOUT,
         "version": __version__,
@@ -133,7 +133,23 @@ def compile_corpus(
     return _open(folder, source.name, tokenizer, cached=False, ignored=ignored)
 
 
-def _build(building, source, hashes, tokenizer, workers, progress) -> tuple[list[Piece], list[FileReport]]:
+def _hash(path: Path) -> str:
+    """The sha256 of a file; of one that can't be read nothing, and its reader will say why."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return ""
+
+
+def _build(
+    building: Path,
+    source: Source,
+    hashes: Sequence[str],
+    tokenizer: Tokenizer,
+    workers: int | None,
+    progress: Callable[[int, int], None],
+) -> tuple[list[Piece], list[FileReport]]:
     pieces: list[Piece] = []
     files: list[FileReport] = []
     seen: dict[str, tuple[int, int]] = {}  # fingerprint -> file and piece that had it first
@@ -169,7 +185,7 @@ def _in_order(jobs: list, workers: int | None) -> Iterator[tuple[list, list[str]
 
 
 def encode_file(job: tuple[str, str, dict]) -> tuple[list[tuple[dict, np.ndarray]], list[str]]:
-    """All pieces of one file as (facts, steps (T, F)), and a line for each that can't be kept. Never raises for a file."""
+    """All pieces of one file as (facts, steps (T, F)), a line for each that can't be kept. No file makes it raise."""
     path, name, options = job
     tokenizer = TOKENIZERS[name](**options)
     found, skipped = [], []
@@ -206,13 +222,18 @@ def encode_file(job: tuple[str, str, dict]) -> tuple[list[tuple[dict, np.ndarray
 
 
 def fingerprint(score: Score) -> str:
-    """The same for the same notes in any key: a hash of all onsets, durations and intervals. 32 hex digits."""
-    notes = np.concatenate([part.notes for part in score.parts]) if score.parts else np.zeros(0)
-    if not len(notes):
-        return "0" * 32
-    notes = notes[np.lexsort((notes["duration"], notes["pitch"], notes["onset"]))]
-    table = np.stack([notes["onset"], notes["duration"], np.diff(notes["pitch"], prepend=notes["pitch"][:1])], axis=1)
-    return hashlib.sha256(table.astype("<i4").tobytes()).hexdigest()[:32]
+    """The same for the same notes in any key: a hash of all onsets, durations and intervals, drums by their keys."""
+    found = hashlib.sha256()
+    for is_drum in (False, True):
+        blocks = [part.notes for part in score.parts if part.is_drum == is_drum and len(part.notes)]
+        if not blocks:
+            continue
+        notes = np.concatenate(blocks)
+        notes = notes[np.lexsort((notes["duration"], notes["pitch"], notes["onset"]))]
+        pitch = notes["pitch"] if is_drum else np.diff(notes["pitch"], prepend=notes["pitch"][:1])
+        found.update(b"drums" if is_drum else b"pitched")
+        found.update(np.stack([notes["onset"], notes["duration"], pitch], axis=1).astype("<i4").tobytes())
+    return found.hexdigest()[:32]
 
 
 def _open(folder: Path, name: str, tokenizer: Tokenizer, cached: bool, ignored: tuple[str, ...]) -> Corpus:
@@ -237,7 +258,7 @@ def _nothing_kept(source: Source, files: list[FileReport]) -> str:
 
 
 def split_pieces(pieces: Sequence[Piece], valid_share: float) -> tuple[list[Piece], list[Piece]]:
-    """(train, valid): by piece, decided by the music itself, so that the same piece falls on the same side in any folder.
+    """(train, valid): by piece, decided by the music itself: the order of the files and their names change nothing.
 
     Valid gets the nearest whole number of pieces, but at least one of two or more if `valid_share` is not 0.
     """

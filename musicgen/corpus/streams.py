@@ -2,8 +2,8 @@
 
 Each row of a batch plays one piece after the other. A chunk never spans two pieces: where a row's piece ends, the rest
 of the chunk is padding, and the row's next chunk begins the next piece and is marked fresh, so that the decoder forgets
-its past. How long a chunk is is chosen each time, between half the asked length and the whole, so that the least is
-padded.
+its past. How long a chunk is is chosen each time, between half the asked length and the whole, so that little is padded
+(see `chunk_length`).
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Streams:
     """Endless batches over shuffled pieces, each piece once an epoch. Deterministic in `generator`, and resumable.
 
     transpose: (lowest, highest) semitones by which a piece may be moved, drawn anew each time it is played.
-    hide: share of the plays in which the `bars_left` coordinate is hidden, so that a model also learns to end by itself.
+    hide: share of the plays in which the `bars_left` coordinate is hidden, so that a model learns to end by itself too.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class Streams:
     def state(self) -> dict:
         """Plain values from which `restore` goes on exactly here."""
         return {
-            "queue": self.queue,
+            "queue": list(self.queue),
             "epoch": self.epoch,
             "rows": [[r.piece, r.semitones, r.hides, r.at] for r in self.rows],
             "generator": self.generator.bit_generator.state,
@@ -119,11 +119,14 @@ class Streams:
 
 
 def chunk_length(remaining: Sequence[int], asked: int) -> int:
-    """The chunk length in asked/2 .. asked that wastes least on rows with that many steps left (the longest such)."""
+    """The chunk length, of those at which a row's piece ends or `asked` is reached, that pads least.
+
+    remaining: steps left in each row, each at least 1. Nothing under half of `asked` is chosen, unless no row has more.
+    The share of a batch that is used falls as a chunk grows past a row's end, so it is the shortest row that counts.
+    """
     left = np.minimum(np.array(remaining), asked)
-    candidates = np.unique(np.append(left[left * 2 >= asked], max(int(left.max()), 1)))
-    used = np.minimum(left[None, :], candidates[:, None]).sum(axis=1) / candidates
-    return int(candidates[np.flatnonzero(used >= used.max() - 1e-9)[-1]])
+    enough = left[left * 2 >= asked]
+    return int(enough.min() if len(enough) else left.max())
 
 
 def gather(rows: Sequence[tuple[np.ndarray, np.ndarray, int]], length: int, tokenizer) -> Batch:
@@ -146,7 +149,7 @@ def gather(rows: Sequence[tuple[np.ndarray, np.ndarray, int]], length: int, toke
 def whole_pieces(
     corpus: Corpus, pieces: Sequence[Piece], *, streams: int, chunk: int, hide: bool = True
 ) -> list[list[Batch]]:
-    """For evaluation: every piece once, whole, from its own start, similar lengths side by side; a list of chunks a group.
+    """For evaluation: every piece once, whole, from its start, similar lengths side by side; a list of chunks a group.
 
     `hide` withholds the `bars_left` coordinate, which tells how long the piece will be.
     """

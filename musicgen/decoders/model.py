@@ -104,8 +104,10 @@ class Head(nn.Module):
             used = goal[:, index] != NONE if index else None
             rows = context if used is None else context[used]
             wanted = goal if used is None else goal[used]
-            logits = self.field(index, rows, wanted.unbind(-1)[:index])
-            loss = functional.cross_entropy(logits.float(), wanted[:, index], reduction="none")
+            logits = self.field(index, rows, wanted.unbind(-1)[:index]).float()
+            if index:
+                logits = logits.index_fill(-1, torch.tensor(NONE, device=logits.device), -torch.inf)
+            loss = functional.cross_entropy(logits, wanted[:, index], reduction="none")
             if used is not None:
                 loss = torch.zeros(len(goal), dtype=loss.dtype, device=loss.device).masked_scatter(used, loss)
             losses.append(loss)

@@ -13,11 +13,22 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 
 from musicgen.errors import FormatError, ScoreError
+from musicgen.formats.abc_fields import (
+    ACCIDENTALS,
+    FINE,
+    LETTER_SEMITONES,
+    WHOLE,
+    FieldError,
+    parse_key,
+    parse_metre,
+    parse_tempo,
+    parse_unit,
+)
 from musicgen.score import (
-    TICKS_PER_QUARTER,
     ChordSymbol,
     Key,
     Metre,
@@ -38,33 +49,8 @@ MAX_TICKS = 2**30
 MAX_REST_BARS = 1000
 """Bars of one multi-measure rest beyond which the tune is refused."""
 
-FINE = 2**8 * 3**2 * 5 * 7 * 11
-"""Parts of a tick the reader counts in: every tuplet in use is exact, and rounding to ticks comes last."""
-
-WHOLE = 4 * TICKS_PER_QUARTER * FINE
-
 VELOCITY = 80
 
-LETTER_SEMITONES = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
-LETTER_FIFTHS = {"F": -1, "C": 0, "G": 1, "D": 2, "A": 3, "E": 4, "B": 5}
-SHARP_ORDER = "FCGDAEB"
-MODE_OFFSETS = {"major": 0, "mixolydian": -1, "dorian": -2, "minor": -3, "phrygian": -4, "locrian": -5, "lydian": 1}
-"""Fifths that a mode's signature lies above the major key of the same tonic."""
-
-MODE_WORDS = {
-    "": "major",
-    "maj": "major",
-    "ion": "major",
-    "m": "minor",
-    "min": "minor",
-    "aeo": "minor",
-    "mix": "mixolydian",
-    "dor": "dorian",
-    "phr": "phrygian",
-    "lyd": "lydian",
-    "loc": "locrian",
-}
-ACCIDENTALS = {"^^": 2, "^": 1, "=": 0, "_": -1, "__": -2}
 
 TOKEN = re.compile(
     r"""
@@ -97,8 +83,6 @@ COMMENT = re.compile(r"(?<!\\)%.*")
 CHORD_SYMBOL = re.compile(
     r"\(?[A-G][#b♯♭]?(?:maj|min|dim|aug|sus|add|alt|no|mM|[mM°oø+\-\d#b♯♭,()])*(?:/[A-Ga-g][#b♯♭]?)?\)?"
 )
-CLEF = re.compile(r"(?:treble|bass|alto|tenor|baritone|soprano|mezzo|perc|clef\b|octave\b|transpose\b|staff)", re.I)
-METRE = re.compile(r"\(?\s*(\d+(?:\s*\+\s*\d+)*)\s*\)?\s*/\s*(\d+)")
 
 
 def read(path: str | Path) -> list[Score]:
@@ -140,6 +124,8 @@ def read_tunes(text: str, source: str = "abc") -> list[Score | FormatError]:
         reader = TuneReader(source, first_line)
         try:
             found.append(reader.read(file_header, lines))
+        except FieldError as error:
+            found.append(reader.error(str(error)))
         except FormatError as error:
             found.append(error)
         except ScoreError as error:
@@ -159,7 +145,7 @@ def split_tunes(text: str) -> tuple[list[str], list[tuple[int, list[str]]]]:
     if not starts:
         starts = [0] if any(line.startswith("K:") for line in lines) else []
     tunes = []
-    for start, stop in zip(starts, [*starts[1:], len(lines)], strict=True):
+    for start, stop in pairwise([*starts, len(lines)] if starts else []):
         end, has_key, has_music = start, False, False
         while end < stop:
             line = lines[end]
@@ -262,10 +248,10 @@ class TuneReader:
         if name == "T":
             self.title = self.title or " ".join(value.replace("\\%", "%").split())
         elif name == "M":
-            self.header_metre = self.parse_metre(value)
+            self.header_metre = parse_metre(value)
             self.template.metre = self.header_metre or (4, 4)
         elif name == "L":
-            self.template.unit = self.parse_unit(value)
+            self.template.unit = parse_unit(value)
             self.unit_given = True
         elif name == "Q":
             self.header_tempos.append(value)
@@ -353,89 +339,24 @@ class TuneReader:
 
     # --- fields -------------------------------------------------------------------------------------------------------
 
-    def parse_metre(self, value: str) -> tuple[int, int] | None:
-        """(numerator, denominator), or None for a free metre."""
-        if value.startswith("C|"):
-            return 2, 2
-        if value.startswith("C"):
-            return 4, 4
-        match = METRE.search(value)
-        if not match:
-            return None
-        numerator, denominator = sum(int(n) for n in match[1].split("+")), int(match[2])
-        if not 0 < numerator <= 128 or denominator not in (1, 2, 4, 8, 16, 32, 64):
-            raise self.error(f"M:{value} is no metre; write it as M:4/4")
-        return numerator, denominator
-
-    def parse_unit(self, value: str) -> int:
-        match = re.match(r"(\d+)\s*(?:/\s*(\d+))?", value)
-        if not match or not 0 < int(match[1]) <= 64 or not 0 < int(match[2] or 1) <= 512:
-            raise self.error(f"L:{value} is no note length; write it as L:1/8")
-        return WHOLE * int(match[1]) // int(match[2] or 1)
-
     def set_tempo(self, value: str) -> None:
-        """Q:1/4=120, Q:1/4 3/8=60, Q:C3=60 or Q:120 (unit lengths a minute); words alone say nothing exact."""
-        value = re.sub(r'"[^"]*"?', " ", value)
-        lengths, equals, number = value.rpartition("=")
-        match = re.search(r"\d{1,4}(?:\.\d+)?", number)
-        if not match:
-            return
-        unit = self.voice.unit
-        if equals and "/" in lengths:
-            beat = sum(WHOLE * int(n) // int(d) for n, d in re.findall(r"(\d{1,3})\s*/\s*(0*[1-9]\d{0,2})", lengths))
-        else:
-            beat = unit * int((re.findall(r"\d{1,2}", lengths) or ["1"])[0])
-        bpm = float(match[0]) * beat / (WHOLE // 4)
-        if not 0 < bpm < 10_000:
-            raise self.error(f"Q:{value} is no tempo; write it as Q:1/4=120")
-        self.tempos.append((self.voice.at, bpm))
+        bpm = parse_tempo(value, self.voice.unit)
+        if bpm is not None:
+            self.tempos.append((self.voice.at, bpm))
 
     def set_key(self, voice: Voice, value: str) -> None:
-        words = value.split()
-        first = words[0] if words else "none"
-        if first in ("HP", "Hp"):
-            fifths, mode, words = (0 if first == "HP" else 2), "major", words[1:]
-        elif first.lower() == "none" or first[0] in "^_=":
-            fifths, mode, words = 0, "major", words[first.lower() == "none" :]
-        elif CLEF.match(first):
-            self.read_properties(voice, words)  # K:bass changes the clef alone
+        key, words = parse_key(value)
+        self.read_properties(voice, words)
+        if key is None:  # K:bass changes the clef alone
             if voice is not self.template or voice.keys:
                 return
-            fifths, mode, words = 0, "major", []
-        else:
-            fifths, mode, words = self.parse_tonic(value, words)
-        signature = signature_of(fifths)
-        if words and words[0] == "exp":
-            signature, fifths, mode = {}, 0, "major"
-        for accidental, letter in re.findall(r"(?<![\w=^_])(\^\^?|__?|=)([A-Ga-g])(?!\w)", " ".join(words)):
-            signature[letter.upper()] = ACCIDENTALS[accidental]
-        self.read_properties(voice, words)
-        voice.signature = signature
+            key = (0, "major", {})
+        fifths, mode, voice.signature = key
         if voice is self.template and not voice.at:
             self.key = (fifths, mode)
             voice.keys, voice.metres = [(0, fifths, mode)], [(0, voice.metre)]
         else:
             voice.keys.append((voice.at, fifths, mode))
-
-    def parse_tonic(self, value: str, words: list[str]) -> tuple[int, str, list[str]]:
-        """(fifths, mode, the words left) of a key like "F# min", "Ador", "Dmix =c", "G"."""
-        match = re.fullmatch(r"(?:([A-G])([#b]?)([A-Za-z]*)|([a-g])([#b]?)(m?))((?:\W.*)?)", words[0])
-        if not match:
-            raise self.error(f"K:{value} is no key; write it as K:G, K:Am or K:Ddor")
-        tonic, accidental, word = match.groups()[:3] if match[1] else match.groups()[3:6]
-        rest = match[7]
-        words = ([rest] if rest else []) + words[1:]
-        if not word and words and words[0][:3].lower() in MODE_WORDS and re.fullmatch(r"[A-Za-z]+", words[0]):
-            word, words = words[0], words[1:]
-        mode = "major" if word == "M" else MODE_WORDS.get(word.lower()[:3])
-        if word.lower().startswith("exp"):
-            mode, words = "major", ["exp", *words]
-        if mode is None:
-            raise self.error(f"K:{value}: no mode {word!r}; write it as K:G, K:Am or K:Ddor")
-        fifths = LETTER_FIFTHS[tonic.upper()] + {"": 0, "#": 7, "b": -7}[accidental] + MODE_OFFSETS[mode]
-        if not -7 <= fifths <= 7:
-            raise self.error(f"K:{value} has more than seven sharps or flats; write the enharmonic key")
-        return fifths, mode, words
 
     def read_field(self, name: str, value: str) -> None:
         """A field of the tune's body, inline or on its own line."""
@@ -444,12 +365,12 @@ class TuneReader:
             self.set_key(voice, value)
             voice.accidentals.clear()
         elif name == "M":
-            metre = self.parse_metre(value) or voice.metre
+            metre = parse_metre(value) or voice.metre
             if metre != voice.metre:
                 voice.metre = metre
                 voice.metres.append((voice.at, metre))
         elif name == "L":
-            voice.unit = self.parse_unit(value)
+            voice.unit = parse_unit(value)
         elif name == "Q":
             self.set_tempo(value)
         elif name == "I":
@@ -765,10 +686,3 @@ def changes(events: list, length: int) -> tuple:
         if not kept or replace(kept[-1], onset=event.onset) != event:
             kept.append(event)
     return tuple(kept)
-
-
-def signature_of(fifths: int) -> dict[str, int]:
-    """What a key signature of that many sharps (negative: flats) does to each letter it touches."""
-    if fifths >= 0:
-        return dict.fromkeys(SHARP_ORDER[:fifths], 1)
-    return dict.fromkeys(SHARP_ORDER[fifths:], -1)

@@ -4,19 +4,20 @@ In comes a score as written or unfolded; out goes one tune: unit length 1/8, six
 key, accidentals written where the bar needs them, long or odd durations tied, tuplets counted exactly. A part is a
 voice; notes of a part that overlap stand in overlays (&) of the bar.
 
-Knowingly lost: velocities, spelling of pitches, tempo beyond six digits, ending signs that no barline shows, and
-onsets finer than ABC's lengths can say (they are kept in full for tuplets of 3, 5 and 15 in one another's binary parts,
-which every tick of 480 to the quarter note is).
+Knowingly lost: velocities, the spelling of pitches, tempo beyond six digits, signs that stand inside a bar, and an
+ending's stop that no barline shows. Every onset and duration in ticks is kept: what is no binary part of the unit is
+written in tuplets of 3, 5, 7 and so on, and at worst alone in one of 15.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import pairwise
 from math import gcd
 from pathlib import Path
 
 from musicgen.errors import FormatError
-from musicgen.formats.abc_read import LETTER_FIFTHS, LETTER_SEMITONES, MODE_OFFSETS, signature_of
+from musicgen.formats.abc_fields import LETTER_FIFTHS, LETTER_SEMITONES, MODE_OFFSETS, signature_of
 from musicgen.score import TICKS_PER_QUARTER, Key, Part, Score, Sign
 
 UNIT = TICKS_PER_QUARTER // 2
@@ -163,9 +164,8 @@ def single_lengths(duration: int) -> list[int]:
     count = duration // BINARY
     while count:
         top = 1 << (count.bit_length() - 1)
-        best = next(n for n in (top * 7 // 4, top * 3 // 2, top) if n <= count and (n != top * 7 // 4 or top >= 4))
-        if best == top * 3 // 2 and top < 2:
-            best = top
+        dotted = [top * 7 // 4] * (top >= 4) + [top * 3 // 2] * (top >= 2)
+        best = next((n for n in dotted if n <= count), top)
         found.append(best * BINARY)
         count -= best
     return found
@@ -205,7 +205,7 @@ def cut(layer: list[Event], edges: list[int]) -> list[list[Event]]:
     """The layer by bars: events cut at the edges (n + 1 of them, in ticks), rests put in where nothing sounds."""
     bars: list[list[Event]] = []
     i = 0
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in pairwise(edges):
         events: list[Event] = []
         at = start
         while i < len(layer) and layer[i][0] < end:
@@ -249,7 +249,7 @@ def body_lines(score: Score, part: Part, leads: bool) -> list[str]:
     fields.sort(key=lambda f: f[0])
     text = bar_text(signs[edges[0]], first=True)
     lines = []
-    for number, (start, end) in enumerate(zip(edges, edges[1:], strict=False)):
+    for number, (start, end) in enumerate(pairwise(edges)):
         here = [f for f in fields if start <= f[0] < end]
         symbols = [c for c in chords if start <= c[0] < end]
         busy = [bars[number] for bars in parts_by_bar]

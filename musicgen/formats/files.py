@@ -57,9 +57,9 @@ def read_tunes(path: str | Path) -> list[Score | FormatError]:
     if size > MAX_FILE_BYTES:
         raise FormatError(f"{path}: {size:,} bytes, more than the {MAX_FILE_BYTES:,} that are read; split the file")
     if path.suffix.lower() == ".abc":  # the one format in which one file holds many pieces, good and bad
-        from musicgen.formats import abc
+        from musicgen.formats import abc_read
 
-        return abc.read_tunes(abc.decode_text(path.read_bytes()), str(path))
+        return abc_read.read_tunes(abc_read.decode_text(path.read_bytes()), str(path))
     return _module(READERS[path.suffix.lower()]).read(path)
 
 
@@ -68,15 +68,22 @@ def read_score(path: str | Path, as_written: bool = False) -> Score:
     return read_scores(path, as_written)[0]
 
 
-def write_score(score: Score, path: str | Path) -> None:
-    """Write a score in the format of the suffix, to a temporary file first, then renamed."""
+def write_score(score: Score, path: str | Path, mark_from: int | None = None) -> None:
+    """Write a score in the format of the suffix, to a temporary file first, then renamed.
+
+    mark_from: notes from that tick on are new, and drawn in blue where the format has colours (MusicXML).
+    """
     path = Path(path)
     if path.suffix.lower() not in WRITERS:
         raise UnsupportedFormat(f"{path}: no writer for {path.suffix!r}; known: {' '.join(WRITERS)}")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.part{path.suffix}")
     try:
-        _module(WRITERS[path.suffix.lower()]).write(score, temporary)
+        writer = _module(WRITERS[path.suffix.lower()])
+        if WRITERS[path.suffix.lower()] == "musicxml":
+            writer.write(score, temporary, mark_from=mark_from)
+        else:
+            writer.write(score, temporary)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -11,26 +11,6 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
-_GM_NAMES = """
-    Acoustic Grand Piano, Bright Piano, Electric Grand Piano, Honky-tonk Piano, Electric Piano 1, Electric Piano 2,
-    Harpsichord, Clavinet, Celesta, Glockenspiel, Music Box, Vibraphone, Marimba, Xylophone, Tubular Bells, Dulcimer,
-    Drawbar Organ, Percussive Organ, Rock Organ, Church Organ, Reed Organ, Accordion, Harmonica, Bandoneon,
-    Nylon Guitar, Steel Guitar, Jazz Guitar, Clean Guitar, Muted Guitar, Overdriven Guitar, Distortion Guitar,
-    Guitar Harmonics, Acoustic Bass, Fingered Bass, Picked Bass, Fretless Bass, Slap Bass 1, Slap Bass 2, Synth Bass 1,
-    Synth Bass 2, Violin, Viola, Violoncello, Contrabass, Tremolo Strings, Pizzicato Strings, Harp, Timpani,
-    String Ensemble 1, String Ensemble 2, Synth Strings 1, Synth Strings 2, Choir Aahs, Voice Oohs, Synth Voice,
-    Orchestra Hit, Trumpet, Trombone, Tuba, Muted Trumpet, Horn, Brass Section, Synth Brass 1, Synth Brass 2,
-    Soprano Saxophone, Alto Saxophone, Tenor Saxophone, Baritone Saxophone, Oboe, English Horn, Bassoon, Clarinet,
-    Piccolo, Flute, Recorder, Pan Flute, Blown Bottle, Shakuhachi, Whistle, Ocarina, Square Lead, Saw Lead,
-    Calliope Lead, Chiff Lead, Charang Lead, Voice Lead, Fifths Lead, Bass Lead, New Age Pad, Warm Pad, Polysynth Pad,
-    Choir Pad, Bowed Pad, Metallic Pad, Halo Pad, Sweep Pad, Rain, Soundtrack, Crystal, Atmosphere, Brightness, Goblins,
-    Echoes, Sci-fi, Sitar, Banjo, Shamisen, Koto, Kalimba, Bagpipe, Fiddle, Shanai, Tinkle Bell, Agogo, Steel Drums,
-    Woodblock, Taiko Drum, Melodic Tom, Synth Drum, Reverse Cymbal, Guitar Fret Noise, Breath Noise, Seashore,
-    Bird Tweet, Telephone Ring, Helicopter, Applause, Gunshot
-"""
-GM_NAMES = tuple(name.strip() for name in _GM_NAMES.split(","))
-"""(128,) the General MIDI instruments by program, named as a score would name them."""
-
 FAMILIES = (
     "piano",
     "chromatic percussion",
@@ -253,12 +233,4 @@ DRUM_STAFF: dict[int, tuple[str, int, str]] = {
     49: ("A", 5, "x"), 50: ("E", 5, "normal"), 51: ("F", 5, "x"), 52: ("B", 5, "x"), 53: ("F", 5, "diamond"),
     54: ("E", 5, "x"), 55: ("B", 5, "x"), 56: ("E", 5, "triangle"), 57: ("A", 5, "x"), 59: ("F", 5, "x"),
     80: ("A", 5, "triangle"), 81: ("A", 5, "triangle"),
-}  # fmt: skip
-
-DRUM_NAMES = {
-    35: "Acoustic Bass Drum", 36: "Bass Drum", 37: "Side Stick", 38: "Snare Drum", 39: "Hand Clap",
-    40: "Electric Snare", 41: "Low Floor Tom", 42: "Closed Hi-hat", 43: "High Floor Tom", 44: "Pedal Hi-hat",
-    45: "Low Tom", 46: "Open Hi-hat", 47: "Low-mid Tom", 48: "High-mid Tom", 49: "Crash Cymbal", 50: "High Tom",
-    51: "Ride Cymbal", 52: "Chinese Cymbal", 53: "Ride Bell", 54: "Tambourine", 55: "Splash Cymbal", 56: "Cowbell",
-    57: "Crash Cymbal 2", 59: "Ride Cymbal 2", 80: "Mute Triangle", 81: "Triangle",
 }  # fmt: skip

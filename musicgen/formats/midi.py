@@ -3,19 +3,22 @@
 Reading goes through symusic (structs of arrays straight into numpy), writing through mido: type 1, 480 ticks a quarter,
 track 0 with title, metres, keys and tempi, then a track a part on its own channel, drums on channel 10.
 
-What a MIDI file does not hold is lost: rests after the last note, modes other than major and minor, repeat signs
-(`write` plays them out), chord symbols. A bar of irregular length is written as a metre of its own, since MIDI has no
-other word for it. Of two notes of one pitch that overlap in one part the first is cut where the second starts.
+What a MIDI file does not hold is lost: parts without notes, rests after the last note, modes other than major and
+minor, repeat signs (`write` plays them out), chord symbols. A part without a name is named after its instrument. A bar
+of irregular length is written as a metre of its own, since MIDI has no other word for it. Of two notes of one pitch
+that overlap in one part the first is cut where the second starts.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import mido
 import numpy as np
-import symusic
+from symusic.core import ScoreTick
 
 from musicgen.errors import FormatError
 from musicgen.score import (
@@ -32,6 +35,7 @@ from musicgen.score import (
     unfold,
 )
 from musicgen.score.edit import merge_doubled
+from musicgen.score.general_midi import PROGRAM_NAMES
 
 MAX_NOTES = 1_000_000
 MAX_PARTS = 256
@@ -40,17 +44,23 @@ DRUM_CHANNEL = 9
 PITCHED_CHANNELS = tuple(channel for channel in range(16) if channel != DRUM_CHANNEL)
 MINOR_MODES = ("minor", "dorian", "phrygian", "locrian")
 
+Event = TypeVar("Event", Tempo, Metre, Key)
+
 
 def read(path: str | Path) -> list[Score]:
     """The one score in a MIDI file. Raises FormatError."""
+    data = Path(path).read_bytes()
     try:
-        found = symusic.Score(Path(path))
+        found = ScoreTick.from_midi(data)
     except Exception as error:  # symusic raises RuntimeError, ValueError and its own kinds for damaged files
-        raise FormatError(f"{path}: not a readable MIDI file ({str(error).splitlines()[0][:120]})") from error
-    return [from_symusic(found, str(path), title=_title(Path(path)))]
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
+        raise FormatError(f"{path}: not a readable MIDI file ({reason})") from error
+    if b"MTrk" not in data:
+        raise FormatError(f"{path}: a MIDI header and nothing after it; the file breaks off")
+    return [from_symusic(found, str(path), title=_title(data))]
 
 
-def from_symusic(found: symusic.Score, path: str = "score", title: str = "") -> Score:
+def from_symusic(found: ScoreTick, path: str = "score", title: str = "") -> Score:
     """A Score from symusic's; `path` is named in errors."""
     if len(found.tracks) > MAX_PARTS:
         raise FormatError(f"{path}: {len(found.tracks)} parts, more than the {MAX_PARTS} that are read")
@@ -102,38 +112,42 @@ def from_symusic(found: symusic.Score, path: str = "score", title: str = "") -> 
     )
 
 
-def _latest(events) -> tuple:
+def _latest(events: Iterable[Event]) -> tuple[Event, ...]:
     """One event an onset, the last stated; and none that repeats the one before it, unless it cuts a bar short."""
-    kept: dict[int, object] = {}
+    kept: dict[int, Event] = {}
     for event in sorted(events, key=lambda e: e.onset):
         kept[event.onset] = event
-    result: list = []
+    result: list[Event] = []
     for event in kept.values():
         same = result and replace(result[-1], onset=event.onset) == event
-        cuts = same and isinstance(event, Metre) and (event.onset - result[-1].onset) % event.ticks
+        cuts = same and isinstance(event, Metre) and (event.onset - result[-1].onset) % event.ticks != 0
         if not same or cuts:
             result.append(event)
     return tuple(result)
 
 
 def _pickup(metres: tuple[Metre, ...]) -> tuple[tuple[Metre, ...], int]:
-    """A first metre that lasts one bar and is shorter than the next is how MIDI writes a pickup: (metres, its ticks)."""
+    """A first metre of one bar, shorter than the next, is how MIDI writes a pickup: (metres, ticks of the pickup)."""
     if len(metres) > 1 and metres[1].onset <= metres[0].ticks and metres[1].onset < metres[1].ticks:
         return (replace(metres[1], onset=0), *metres[2:]), metres[1].onset
     return metres, 0
 
 
-def _title(path: Path) -> str:
+def _title(data: bytes) -> str:
     """The name of track 0, which in a type 1 file is the piece's, if the file states one before its first note."""
-    data = path.read_bytes()[:4096]
+    data = data[:4096]
     start = data.find(b"MTrk") + 8
     if data[8:10] != b"\x00\x01" or start < 8:
         return ""
-    while start + 4 < len(data) and data[start] == 0 and data[start + 1] == 0xFF and data[start + 3] < 0x80:
-        kind, size = data[start + 2], data[start + 3]
+    while start + 4 < len(data) and data[start] == 0 and data[start + 1] == 0xFF:
+        kind, size, at = data[start + 2], 0, start + 3
+        for byte in data[at : at + 4]:  # a variable-length quantity
+            size, at = size << 7 | byte & 0x7F, at + 1
+            if byte < 0x80:
+                break
         if kind == 0x03:
-            return data[start + 4 : start + 4 + size].decode("utf-8", errors="replace").strip()
-        start += 4 + size
+            return data[at : at + size].decode("utf-8", errors="replace").strip()
+        start = at + size
     return ""
 
 
@@ -149,12 +163,16 @@ def midi_file(score: Score) -> mido.MidiFile:
     file.tracks.append(_conductor(score))
     for part, channel in zip(score.parts, channels(score.parts), strict=True):
         messages = [
-            (0, mido.MetaMessage("track_name", name=part.name or "Part")),
+            (0, mido.MetaMessage("track_name", name=part.name or _instrument(part))),
             (0, mido.Message("program_change", channel=channel, program=part.program)),
             *note_messages(part.notes, channel),
         ]
         file.tracks.append(_track(messages, score.length))
     return file
+
+
+def _instrument(part: Part) -> str:
+    return "Drums" if part.is_drum else PROGRAM_NAMES[part.program]
 
 
 def note_messages(notes: np.ndarray, channel: int) -> list[tuple[int, mido.Message]]:
@@ -168,7 +186,7 @@ def note_messages(notes: np.ndarray, channel: int) -> list[tuple[int, mido.Messa
 
 
 def channels(parts: tuple[Part, ...]) -> list[int]:
-    """A MIDI channel a part: its own while the 15 pitched ones last, then one a program; drums on channel 10 (9 here)."""
+    """A MIDI channel a part: its own while the 15 pitched ones last, else one a program; drums on channel 10 (9)."""
     pitched = [part for part in parts if not part.is_drum]
     if len(pitched) <= len(PITCHED_CHANNELS):
         free = iter(PITCHED_CHANNELS)
@@ -196,7 +214,7 @@ def _conductor(score: Score) -> mido.MidiTrack:
 
 
 def written_metres(score: Score) -> list[tuple[int, int, int]]:
-    """(onset, numerator, denominator) such that bars laid out from them are the score's: irregular bars get their own."""
+    """(onset, numerator, denominator) from which the score's bars can be laid out: irregular bars get their own."""
     written: list[tuple[int, int, int]] = []
     lengths = score.bar_lengths
     for i, start in enumerate(score.bars.tolist()):
@@ -211,7 +229,7 @@ def written_metres(score: Score) -> list[tuple[int, int, int]]:
 
 
 def _metre_of(ticks: int) -> tuple[int, int] | None:
-    """The plainest numerator/denominator of a bar of that many ticks, quarters before eighths; None if there is none."""
+    """The plainest numerator/denominator of a bar of that many ticks, quarters before eighths; None if none fits."""
     for denominator in (4, 8, 16, 32, 64):
         beat = 4 * TICKS_PER_QUARTER // denominator
         if ticks % beat == 0 and ticks // beat <= 255:

@@ -42,24 +42,32 @@ class Voice:
 
 
 def read_tracks(path: Path) -> tuple[bytes, list[list[Event]], list[bytes]]:
-    """(header chunk, events of each track without its end, chunks of unknown kind). Raises FormatError."""
+    """(header chunk, events of each track without its end, whatever else there is). Raises FormatError."""
     data = path.read_bytes()
-    if data[:4] != b"MThd":
+    if data[:4] != b"MThd" or len(data) < 14:
         raise FormatError(f"{path}: not a MIDI file (no MThd at its beginning)")
     size = int.from_bytes(data[4:8], "big")
     header, at = data[: 8 + size], 8 + size
-    tracks, others = [], []
+    tracks: list[list[Event]] = []
+    others: list[bytes] = []
     while at + 8 <= len(data):
         kind, size = data[at : at + 4], int.from_bytes(data[at + 4 : at + 8], "big")
         body = data[at + 8 : at + 8 + size]
         if kind == b"MTrk":
+            if len(body) < size:
+                raise FormatError(f"{path}: breaks off in track {len(tracks)}")
             try:
                 tracks.append(_events(body))
             except IndexError as error:
-                raise FormatError(f"{path}: track {len(tracks)} breaks off in the middle of an event") from error
+                raise FormatError(
+                    f"{path}: track {len(tracks)} has an event that is no event, or breaks off"
+                ) from error
         else:
             others.append(data[at : at + 8 + size])
         at += 8 + size
+    others.append(data[at:])
+    if not tracks:
+        raise FormatError(f"{path}: a MIDI header and no track after it")
     return header, tracks, others
 
 
@@ -72,6 +80,8 @@ def _events(body: bytes) -> list[Event]:
         status = body[at]
         if status < 0x80:
             status = running
+            if not running:
+                raise IndexError
         else:
             at += 1
         if status == 0xFF:
@@ -148,8 +158,10 @@ def write_continuation(
 ) -> None:
     """Write `original` with new notes in its own tracks.
 
-    parts: the original's, as formats.midi reads them. new: for each a NOTE array at 480 ticks a quarter, no onset before
-    `seam`; `end`: where the piece now stops. A marker stands at the seam. Raises FormatError.
+    parts: the original's, as formats.midi reads them. new: for each a NOTE array at 480 ticks a quarter, no onset
+    before `seam`; `end`: where the piece now stops. A marker stands at the seam. A new note lasts at least one of the file's
+    ticks, and a channel that several programs share is told the program before each note that needs it. Raises
+    FormatError.
     """
     header, tracks, others = read_tracks(original)
     division = int.from_bytes(header[12:14], "big")
@@ -157,29 +169,53 @@ def write_continuation(
     if voices is None:
         raise FormatError(f"{original}: its tracks and channels can't be told apart; convert it to .musicxml first")
 
-    def own(tick: int) -> int:
-        """480ths to the file's ticks, never before the seam."""
-        return max(round(tick * division / TICKS_PER_QUARTER), round(seam * division / TICKS_PER_QUARTER))
+    start = _seam_tick(tracks, seam, division)
 
-    added: list[list[Event]] = [[] for _ in tracks]
+    def own(ticks: np.ndarray) -> np.ndarray:
+        """480ths to the file's ticks; the seam and what comes before it are `start`."""
+        exact = np.rint(ticks * (division / TICKS_PER_QUARTER)).astype(np.int64)
+        return np.where(ticks <= seam, start, np.maximum(exact, start))
+
+    # (tick, order at one tick, voice, event): program changes of the original after the seam, note-offs, note-ons
+    planned: list[tuple[int, int, Voice | None, Event]] = [
+        (e.tick, 0, None, e) for events in tracks for e in events if e.status & 0xF0 == 0xC0 and e.tick >= start
+    ]
     for voice, notes in zip(voices, new, strict=True):
-        events = note_messages(notes, voice.channel)
-        if events:
-            program = bytes([0xC0 | voice.channel, voice.program])
-            added[voice.track].append(Event(own(events[0][0]), program))
-        added[voice.track] += [Event(own(tick), bytes(message.bytes())) for tick, message in events]
+        moved = notes.copy()
+        moved["onset"] = own(notes["onset"])
+        moved["duration"] = np.maximum(own(notes["onset"] + notes["duration"]) - moved["onset"], 1)
+        for tick, message in note_messages(moved, voice.channel):
+            planned.append((tick, 2 if message.type == "note_on" else 1, voice, Event(tick, bytes(message.bytes()))))
+    planned.sort(key=lambda p: p[:2])
+
     text = b"musicgen: the continuation begins here"
-    added[0].append(Event(own(seam), b"\xff\x06" + _length(len(text)) + text))
-    last = own(end)
+    added: list[list[Event]] = [[] for _ in tracks]
+    added[0].append(Event(start, b"\xff\x06" + _length(len(text)) + text))
+    programs: dict[int, int] = {}
+    for tick, order, playing, event in planned:
+        channel = event.status & 0x0F
+        if playing is None:
+            programs[channel] = event.data[1]
+            continue
+        if order == 2 and programs.get(channel) != playing.program:
+            programs[channel] = playing.program
+            added[playing.track].append(Event(tick, bytes([0xC0 | channel, playing.program])))
+        added[playing.track].append(event)
+    last = int(own(np.array(end)))
     body = b"".join(_chunk(_merge(events, more), last) for events, more in zip(tracks, added, strict=True))
     path.write_bytes(header + body + b"".join(others))
 
 
+def _seam_tick(tracks: Sequence[Sequence[Event]], seam: int, division: int) -> int:
+    """The seam in the file's ticks: where its last note stops, if that is the seam; a finer clock than ours is kept."""
+    last = max((e.tick for events in tracks for e in events if e.status & 0xF0 in (0x80, 0x90)), default=0)
+    exact = seam * division / TICKS_PER_QUARTER
+    return last if abs(last - exact) * TICKS_PER_QUARTER <= division else round(exact)
+
+
 def _merge(events: list[Event], more: list[Event]) -> list[Event]:
-    """Both, in time; at one tick the original's come first, then note-offs before the rest."""
-    tagged = [(e.tick, 0, i, e) for i, e in enumerate(events)]
-    tagged += [(e.tick, 2 if e.status & 0xF0 == 0x90 else 1, i, e) for i, e in enumerate(more)]
-    return [e for *_, e in sorted(tagged, key=lambda t: t[:3])]
+    """Both, in time; at one tick the original's come first."""
+    return sorted([*events, *more], key=lambda e: e.tick)  # a stable sort
 
 
 def _chunk(events: list[Event], last: int) -> bytes:

@@ -72,7 +72,7 @@ class PartFacts:
 
 
 def from_music21(stream: Any) -> Score:
-    """A music21 Score, Part or Measure stream (parsed from a file, or out of music21's corpus) as a Score, as written."""
+    """A music21 Score or Part, parsed from a file or out of music21's corpus, as a Score as written."""
     return convert(pieces(stream)[0], {}, False, "music21 stream")
 
 
@@ -210,7 +210,7 @@ def _collect(staff: Staff, bars: list[int], transposes: list[tuple[int, int]]) -
                         pitch = round(single.pitch.ps) + shift
                         if not 0 <= pitch <= 127:
                             continue
-                        tie = single.tie or (element.tie if element is not single else None)
+                        tie = single.tie  # a chord's own tie is only its first note's
                         velocity = _velocity(single) or loud
                         staff.notes.append((onset, end, pitch, velocity, tie.type if tie is not None else "", voice))
                 elif isinstance(element, note.Unpitched):

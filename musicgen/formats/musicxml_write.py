@@ -1,12 +1,12 @@
 """Score to MusicXML 4.0, partwise, built directly as XML: fast for a full orchestra, and nothing is guessed on the way.
 
 Every part is written at sounding pitch (a concert score), so no part transposes. Keyboards and harp with a wide range
-get two staves. Notes that overlap go into up to four voices a staff; where even those don't do, the bar is written as one
+get two staves. Notes that overlap go into up to four voices a staff; where those don't do, the bar is written as one
 voice of tied chords. Read back, a written score has the same notes, bars, signs and maps.
 
 Knowingly lost: a nameless part takes its instrument's name; tempos keep six significant digits; a metre or key that
-begins inside a bar is written at the next barline; a sign that is not on a barline and a chord symbol that doesn't begin
-with a root are left out; the last barline is always drawn as final. Lengths off the grids of 128ths, triplets and
+begins inside a bar is written at the next barline; signs that are off the barlines and chord symbols that don't begin
+with a root are left out; the last barline is always drawn as final. Lengths off the grid of 128ths, triplets and
 quintuplets are exact in sound but printed as the nearest value: quantise a performance before engraving it.
 """
 
@@ -19,9 +19,7 @@ from xml.etree.ElementTree import Element, SubElement
 
 from musicgen.errors import FormatError
 from musicgen.formats.instruments import (
-    DRUM_NAMES,
     DRUM_STAFF,
-    GM_NAMES,
     Clef,
     abbreviate,
     clef_for,
@@ -29,6 +27,7 @@ from musicgen.formats.instruments import (
 from musicgen.formats.notation import Piece, beam_notes, signature_alter, spell, split_bar
 from musicgen.formats.voices import MAX_VOICES, Event, Note, assign_voices, chordify, split_staves
 from musicgen.score import TICKS_PER_QUARTER, Part, Score, bar_ticks
+from musicgen.score.general_midi import DRUM_KIT, PROGRAM_NAMES
 
 MARK_COLOUR = "#1f5fbf"
 
@@ -81,7 +80,7 @@ def _clean(text: str) -> str:
 def _list_part(part_list: Element, part: Part, number: int) -> None:
     """The part's <score-part>: name, sound, and for drums one instrument a key."""
     listed = _add(part_list, "score-part", id=f"P{number}")
-    name = _clean(part.name) or ("Drumset" if part.is_drum else GM_NAMES[part.program])
+    name = _clean(part.name) or ("Drumset" if part.is_drum else PROGRAM_NAMES[part.program])
     _add(listed, "part-name", name)
     _add(listed, "part-abbreviation", abbreviate(name, None if part.is_drum else part.program))
     if part.is_drum:
@@ -94,7 +93,7 @@ def _list_part(part_list: Element, part: Part, number: int) -> None:
             _add(midi, "midi-program", 1)
             _add(midi, "midi-unpitched", key + 1)
         return
-    _add(_add(listed, "score-instrument", id=f"P{number}-I1"), "instrument-name", GM_NAMES[part.program])
+    _add(_add(listed, "score-instrument", id=f"P{number}-I1"), "instrument-name", PROGRAM_NAMES[part.program])
     midi = _add(listed, "midi-instrument", id=f"P{number}-I1")
     channel = (number - 1) % 15 + 1
     _add(midi, "midi-channel", channel if channel < 10 else channel + 1)
@@ -102,7 +101,7 @@ def _list_part(part_list: Element, part: Part, number: int) -> None:
 
 
 def _drum_name(key: int) -> str:
-    return DRUM_NAMES.get(key, f"Percussion {key}")
+    return DRUM_KIT.get(key, f"Percussion {key}")
 
 
 class _PartWriter:
@@ -280,13 +279,12 @@ class _PartWriter:
         placed = [(a + shift, b + shift, notes is None) for a, b, notes in spans]
         pieces = split_bar(placed, metre.numerator, metre.denominator)
         laid: list[tuple[Piece, list[Note] | None]] = []
-        for i, ((_, _, notes), written) in enumerate(zip(spans, pieces, strict=True)):
-            edge = i in (0, len(spans) - 1)
-            in_tuplet = any(p.tuplet for p in written)
-            if notes is None and not fill and (edge or len(spans) > 2) and not in_tuplet:
+        for (_, _, held), written in zip(spans, pieces, strict=True):
+            # rests of a second voice would only clutter the staff, but a tuplet needs its own
+            if held is None and not fill and not any(p.tuplet for p in written):
                 laid.append((Piece(written[0].start, written[-1].end, "gap"), None))
             else:
-                laid += [(piece, notes) for piece in written]
+                laid += [(piece, held) for piece in written]
         return laid
 
     def _accidentals(

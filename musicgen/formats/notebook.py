@@ -3,8 +3,8 @@
 For people who plot, filter or listen with pretty_midi. Both ways go over exact ticks wherever the object has them: one
 that was loaded from a file, or came from here, keeps its tempo map; one built by hand has pretty_midi's single tempo.
 
-Knowingly lost: what the MIDI writer loses (repeats are played out, chord symbols go, a pickup or irregular bar is a metre
-of its own), the title, modes other than major and minor, and from pretty_midi pedals, bends and other controllers. Bars
+Knowingly lost: what the MIDI writer loses (repeats are played out, chord symbols go, an irregular bar is a metre of its
+own), the title, modes other than major and minor, and from pretty_midi pedals, bends and other controllers. Bars
 are laid out from the metres. Other resolutions than ours are scaled and rounded; a note lasts at least one tick.
 """
 

@@ -20,7 +20,7 @@ Event = tuple[int, int, list[Note]]
 
 
 def split_staves(part: Part, score: Score) -> list[list[Note]]:
-    """The part's notes on one staff, or on two for a keyboard of wide range: bar by bar at the widest gap near middle C."""
+    """A part's notes on one staff, or for a wide keyboard on two: parted bar by bar at the widest gap near middle C."""
     notes = [(int(o), int(o) + int(d), int(p), int(v)) for o, d, p, v in part.notes.tolist()]
     pitches = part.notes["pitch"]
     if part.is_drum or part.program not in GRAND_STAFF or not len(notes):
@@ -41,7 +41,7 @@ def split_staves(part: Part, score: Score) -> list[list[Note]]:
 
 
 def assign_voices(notes: list[Note]) -> list[tuple[int, Event]]:
-    """Chords (one onset and end) in order of time, each with the first voice, from 0, that is free; the higher first."""
+    """Chords (one onset and end) in order of time, each with the first free voice from 0; the higher chord first."""
     chords: dict[tuple[int, int], list[Note]] = {}
     for note in notes:
         chords.setdefault((note[0], note[1]), []).append(note)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,8 +24,9 @@ from musicgen.sampling.filters import SamplingConfig
 from musicgen.sampling.sampler import sample
 from musicgen.score import Part, Score
 from musicgen.score.general_midi import PITCH_NAMES, PROGRAM_NAMES
-from musicgen.tokens import Cursor, Tokenizer
-from musicgen.tokens.bars_vocabulary import BAR, INSTANCES, INSTRUMENT, KINDS, MAX_PARTS, PART, START, UNIT, part_values
+from musicgen.tokens import AbcTokenizer, BarsTokenizer, Cursor, Tokenizer
+from musicgen.tokens.bars_grammar import BarsCursor
+from musicgen.tokens.bars_vocabulary import BAR, INSTANCES, INSTRUMENT, KINDS, PART, START, UNIT, part_values
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class Understanding:
 
 @dataclass(frozen=True)
 class Take:
-    """One continuation. `whole` is fragment and continuation, `new` the continuation alone, both with the fragment's parts."""
+    """One continuation. `whole` is fragment and continuation, `new` the latter alone, both with the fragment's parts."""
 
     whole: Score
     new: Score
@@ -108,16 +110,18 @@ def finish(
 ) -> list[Take]:
     """Continue a fragment by exactly `bars` bars (after its last one is filled), `takes` times in one batch.
 
-    fragment: as the tokenizer wants it (repeats unfolded unless it encodes them). seen_parts: the values of field `part`
-    that the model has met; instruments it has not met are lent the nearest one it has. Takes come best first, by the
-    likelihood of a note. Raises FinishError.
+    fragment: as the tokenizer wants it (repeats unfolded unless it encodes them). seen_parts: the values of field
+    `part` that the model has met; instruments it has not met are lent the nearest one it has. Takes come best first, by
+    the likelihood of a note. Raises FinishError.
     """
     understand(fragment)
     try:
-        if tokenizer.name == "bars":
+        if isinstance(tokenizer, BarsTokenizer):
             prompt = _bars_prompt(fragment, tokenizer, seen_parts)
-        else:
+        elif isinstance(tokenizer, AbcTokenizer):
             prompt = _melody_prompt(fragment, tokenizer)
+        else:
+            raise FinishError(f"a model of {tokenizer.name!r} can't continue a score; use one of bars or abc")
     except TokenError as error:
         raise FinishError(f"the fragment can't be continued: {error}") from error
     total = prompt.bars + bars
@@ -153,30 +157,26 @@ class _Prompt:
     steps: np.ndarray
     bars: int
     cursor: Callable[[int], Cursor]
-    hold: Callable[[Cursor], None]
+    hold: Callable[[Any], None]
     join: Callable[[np.ndarray], tuple[Score, Score]]
 
 
-def _bars_prompt(fragment: Score, tokenizer: Tokenizer, seen_parts: Sequence[int] | None) -> _Prompt:
+def _bars_prompt(fragment: Score, tokenizer: BarsTokenizer, seen_parts: Sequence[int] | None) -> _Prompt:
     """The fragment for the `bars` tokenizer: its last bar made full, its instruments lent programs the model knows."""
-    last = int(fragment.bars[-1])
-    full = max(fragment.metre_at(last).ticks, fragment.length - last)
     lent = lend_programs(fragment.parts, seen_parts)
-    held = tokenizer.quantise(replace(fragment, parts=lent, length=last + full, signs=()))
-    steps = tokenizer.encode_held(held)[:-1]
+    steps = tokenizer.encode(replace(fragment, parts=lent, signs=()), unfinished=True)
     playing = [i for i, part in enumerate(fragment.parts) if len(part.notes)]
-    values = part_values(lent)
-    if len(set(values)) > MAX_PARTS:
-        raise FinishError(f"{len(set(values))} parts; this model's vocabulary holds {MAX_PARTS}")
-    part_of_value = {values[i]: i for i in reversed(playing)}
-    bars = int((steps[:, 0] == BAR).sum())
-    # the held score may have more bars than the fragment (long bars are cut); the seam's place is in the last of them
-    seam_units = -(-fragment.length // UNIT) - int(held.bars[-1]) // UNIT
+    values = part_values([lent[i] for i in playing])
+    part_of_value = dict(reversed(list(zip(values, playing, strict=True))))
+    lengths = steps[steps[:, 0] == BAR, 3]
+    # the seam, from the beginning of the last bar, rounded up to the grid: no new note starts before it
+    not_before = -(-fragment.length // UNIT) - int(lengths[:-1].sum())
     ranges = {value: _range(fragment.parts[i]) for value, i in part_of_value.items()}
 
-    def hold(cursor: Cursor) -> None:
+    def hold(cursor: BarsCursor) -> None:
+        cursor.keep_course()
         cursor.ranges = ranges
-        cursor.keep_course(not_before=seam_units)
+        cursor.not_before = not_before
 
     def join(drawn: np.ndarray) -> tuple[Score, Score]:
         skeleton = steps[np.isin(steps[:, 0], (START, PART, BAR))]
@@ -189,10 +189,10 @@ def _bars_prompt(fragment: Score, tokenizer: Tokenizer, seen_parts: Sequence[int
                 new[part_of_value[value]] = notes
         return _join(fragment, new, decoded.bars, decoded.length)
 
-    return _Prompt(steps, bars, tokenizer.cursor, hold, join)
+    return _Prompt(steps, len(lengths), tokenizer.cursor, hold, join)
 
 
-def _melody_prompt(fragment: Score, tokenizer: Tokenizer) -> _Prompt:
+def _melody_prompt(fragment: Score, tokenizer: AbcTokenizer) -> _Prompt:
     """The fragment for the `abc` tokenizer: one melody, repeats as written, its last bar left open."""
     steps = tokenizer.encode(fragment, unfinished=True)
     playing = [i for i, part in enumerate(fragment.parts) if len(part.notes)]
@@ -204,7 +204,10 @@ def _melody_prompt(fragment: Score, tokenizer: Tokenizer) -> _Prompt:
         new[playing[0]] = notes[notes["onset"] >= fragment.length]
         return _join(fragment, new, decoded.bars, decoded.length, decoded)
 
-    return _Prompt(steps, len(fragment.bars), tokenizer.cursor, lambda cursor: cursor.keep_course(), join)
+    def cursor(bars: int) -> Cursor:
+        return tokenizer.cursor(bars, strict=False)  # real tunes have bars of any length; keep_course ends that
+
+    return _Prompt(steps, len(fragment.bars), cursor, lambda cursor: cursor.keep_course(), join)
 
 
 def _join(
@@ -213,7 +216,6 @@ def _join(
     """(fragment and continuation, continuation alone) from the new notes of each part; signs as `maps` has them."""
     seam = fragment.length
     all_bars = np.unique(np.concatenate([fragment.bars, bars[bars > fragment.bars[-1]]]))
-    later = {"signs": tuple(maps.signs)} if maps else {}
     whole = replace(
         fragment,
         parts=tuple(
@@ -222,7 +224,7 @@ def _join(
         ),
         bars=all_bars,
         length=max(length, seam),
-        **later,
+        signs=maps.signs if maps else fragment.signs,
     )
     only = replace(whole, parts=tuple(p.with_notes(notes) for p, notes in zip(fragment.parts, new, strict=True)))
     return whole, only
@@ -257,7 +259,7 @@ def lend_programs(parts: Sequence[Part], seen: Sequence[int] | None) -> tuple[Pa
             kind = choices[0] if choices else part.program
             if choices:
                 free[kind] -= 1
-        lent.append(part if part.is_drum else replace(part, program=kind))
+        lent.append(part if part.is_drum or kind is None else replace(part, program=kind))
     return tuple(lent)
 
 

@@ -18,6 +18,9 @@ from musicgen.sampling.filters import SamplingConfig, draw
 from musicgen.tokens import Cursor, Tokenizer
 
 PROMPT_CHUNK = 256
+"""Steps of a prompt that the model reads in one call."""
+ENDING_BARS = 2
+"""So many bars before the most that is wanted, a piece that has not ended is told how many are left."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +48,8 @@ def sample(
     """Draw one continuation of `prompt` (T, F) for each cursor, all in one batch, until each has ended.
 
     cursors: each has taken the prompt's steps after START already. prompt_coordinates: (T, C), where each step of the
-    prompt leaves us; needed where the prompt is longer than START alone. most_bars: a stream that has begun so many bars
-    is told to end after the one it is in. progress(bars): called with the sum of bars begun whenever it has grown.
+    prompt leaves us; needed where the prompt is longer than START alone. most_bars: a stream that may end when it likes
+    is told to end on that bar. progress(bars): called with the sum of bars begun whenever it has grown.
     """
     device = model.head.logits[0].weight.device
     count = len(cursors)
@@ -69,8 +72,9 @@ def sample(
     bars_seen = 0
     while live:
         for stream in live:
-            if cursors[stream].bar >= most_bars and cursors[stream].bars is None:
-                cursors[stream].bars = cursors[stream].bar
+            cursor = cursors[stream]
+            if cursor.bars is None and cursor.bar >= most_bars - ENDING_BARS:
+                cursor.bars = min(cursor.bar + ENDING_BARS, most_bars)
         steps, costs = _draw_step(model, [cursors[i] for i in live], output, config, generator)
         for row, stream in enumerate(live):
             cursors[stream].advance(steps[row])

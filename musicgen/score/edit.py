@@ -26,8 +26,8 @@ def transpose(score: Score, semitones: int) -> Score:
 
 
 def transpose_fifths(fifths: int, semitones: int) -> int:
-    """The key signature `semitones` higher, in -5..6: a semitone is seven fifths round the circle."""
-    return (fifths + 7 * semitones + 5) % 12 - 5
+    """The key signature `semitones` higher, in -5..6: a semitone is seven fifths; by octaves, the same."""
+    return fifths if semitones % 12 == 0 else (fifths + 7 * semitones + 5) % 12 - 5
 
 
 def clip(score: Score, end: int) -> Score:
@@ -184,7 +184,7 @@ def played_spans(score: Score) -> list[tuple[int, int]]:
 
 
 def merge_short_bars(score: Score) -> Score:
-    """Two neighbouring incomplete bars that together fill one become one: the close of a repeat and the pickup after it."""
+    """Two neighbouring incomplete bars that fill one become one: the close of a repeat and the pickup after it."""
     bars = score.bars.tolist()
     merged = [bars[0]]
     i = 1

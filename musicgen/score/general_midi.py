@@ -2,89 +2,37 @@
 
 from __future__ import annotations
 
-# fmt: off
-PROGRAM_NAMES = (
-    "Acoustic Grand Piano", "Bright Acoustic Piano", "Electric Grand Piano", "Honky-tonk Piano", "Electric Piano 1",
-    "Electric Piano 2", "Harpsichord", "Clavinet",
-    "Celesta", "Glockenspiel", "Music Box", "Vibraphone", "Marimba", "Xylophone", "Tubular Bells", "Dulcimer",
-    "Drawbar Organ", "Percussive Organ", "Rock Organ", "Church Organ", "Reed Organ", "Accordion", "Harmonica",
-    "Tango Accordion",
-    "Acoustic Guitar (nylon)", "Acoustic Guitar (steel)", "Electric Guitar (jazz)", "Electric Guitar (clean)",
-    "Electric Guitar (muted)", "Overdriven Guitar", "Distortion Guitar", "Guitar Harmonics",
-    "Acoustic Bass", "Electric Bass (finger)", "Electric Bass (pick)", "Fretless Bass", "Slap Bass 1", "Slap Bass 2",
-    "Synth Bass 1", "Synth Bass 2",
-    "Violin", "Viola", "Cello", "Contrabass", "Tremolo Strings", "Pizzicato Strings", "Orchestral Harp", "Timpani",
-    "String Ensemble 1", "String Ensemble 2", "Synth Strings 1", "Synth Strings 2", "Choir Aahs", "Voice Oohs",
-    "Synth Choir", "Orchestra Hit",
-    "Trumpet", "Trombone", "Tuba", "Muted Trumpet", "French Horn", "Brass Section", "Synth Brass 1", "Synth Brass 2",
-    "Soprano Sax", "Alto Sax", "Tenor Sax", "Baritone Sax", "Oboe", "English Horn", "Bassoon", "Clarinet",
-    "Piccolo", "Flute", "Recorder", "Pan Flute", "Blown Bottle", "Shakuhachi", "Whistle", "Ocarina",
-    "Lead 1 (square)", "Lead 2 (sawtooth)", "Lead 3 (calliope)", "Lead 4 (chiff)", "Lead 5 (charang)",
-    "Lead 6 (voice)", "Lead 7 (fifths)", "Lead 8 (bass + lead)",
-    "Pad 1 (new age)", "Pad 2 (warm)", "Pad 3 (polysynth)", "Pad 4 (choir)", "Pad 5 (bowed)", "Pad 6 (metallic)",
-    "Pad 7 (halo)", "Pad 8 (sweep)",
-    "FX 1 (rain)", "FX 2 (soundtrack)", "FX 3 (crystal)", "FX 4 (atmosphere)", "FX 5 (brightness)", "FX 6 (goblins)",
-    "FX 7 (echoes)", "FX 8 (sci-fi)",
-    "Sitar", "Banjo", "Shamisen", "Koto", "Kalimba", "Bagpipe", "Fiddle", "Shanai",
-    "Tinkle Bell", "Agogo", "Steel Drums", "Woodblock", "Taiko Drum", "Melodic Tom", "Synth Drum", "Reverse Cymbal",
-    "Guitar Fret Noise", "Breath Noise", "Seashore", "Bird Tweet", "Telephone Ring", "Helicopter", "Applause",
-    "Gunshot",
-)
-# fmt: on
-"""Program 0..127 -> General MIDI's name."""
-
-FAMILY_SIZE = 8
-"""General MIDI groups programs by eight: pianos, chromatic percussion, organs, guitars, basses, strings, ..."""
+_NAMES = """
+    Acoustic Grand Piano, Bright Piano, Electric Grand Piano, Honky-tonk Piano, Electric Piano 1, Electric Piano 2,
+    Harpsichord, Clavinet, Celesta, Glockenspiel, Music Box, Vibraphone, Marimba, Xylophone, Tubular Bells, Dulcimer,
+    Drawbar Organ, Percussive Organ, Rock Organ, Church Organ, Reed Organ, Accordion, Harmonica, Bandoneon,
+    Nylon Guitar, Steel Guitar, Jazz Guitar, Clean Guitar, Muted Guitar, Overdriven Guitar, Distortion Guitar,
+    Guitar Harmonics, Acoustic Bass, Fingered Bass, Picked Bass, Fretless Bass, Slap Bass 1, Slap Bass 2, Synth Bass 1,
+    Synth Bass 2, Violin, Viola, Violoncello, Contrabass, Tremolo Strings, Pizzicato Strings, Harp, Timpani,
+    String Ensemble 1, String Ensemble 2, Synth Strings 1, Synth Strings 2, Choir Aahs, Voice Oohs, Synth Voice,
+    Orchestra Hit, Trumpet, Trombone, Tuba, Muted Trumpet, Horn, Brass Section, Synth Brass 1, Synth Brass 2,
+    Soprano Saxophone, Alto Saxophone, Tenor Saxophone, Baritone Saxophone, Oboe, English Horn, Bassoon, Clarinet,
+    Piccolo, Flute, Recorder, Pan Flute, Blown Bottle, Shakuhachi, Whistle, Ocarina, Square Lead, Saw Lead,
+    Calliope Lead, Chiff Lead, Charang Lead, Voice Lead, Fifths Lead, Bass Lead, New Age Pad, Warm Pad, Polysynth Pad,
+    Choir Pad, Bowed Pad, Metallic Pad, Halo Pad, Sweep Pad, Rain, Soundtrack, Crystal, Atmosphere, Brightness, Goblins,
+    Echoes, Sci-fi, Sitar, Banjo, Shamisen, Koto, Kalimba, Bagpipe, Fiddle, Shanai, Tinkle Bell, Agogo, Steel Drums,
+    Woodblock, Taiko Drum, Melodic Tom, Synth Drum, Reverse Cymbal, Guitar Fret Noise, Breath Noise, Seashore,
+    Bird Tweet, Telephone Ring, Helicopter, Applause, Gunshot
+"""
+PROGRAM_NAMES = tuple(name.strip() for name in _NAMES.split(","))
+"""(128,) the General MIDI instruments by program, named as a score would name them."""
 
 DRUM_KIT = {
-    35: "Acoustic Bass Drum",
-    36: "Bass Drum 1",
-    37: "Side Stick",
-    38: "Acoustic Snare",
-    39: "Hand Clap",
-    40: "Electric Snare",
-    41: "Low Floor Tom",
-    42: "Closed Hi Hat",
-    43: "High Floor Tom",
-    44: "Pedal Hi Hat",
-    45: "Low Tom",
-    46: "Open Hi Hat",
-    47: "Low-Mid Tom",
-    48: "Hi-Mid Tom",
-    49: "Crash Cymbal 1",
-    50: "High Tom",
-    51: "Ride Cymbal 1",
-    52: "Chinese Cymbal",
-    53: "Ride Bell",
-    54: "Tambourine",
-    55: "Splash Cymbal",
-    56: "Cowbell",
-    57: "Crash Cymbal 2",
-    58: "Vibraslap",
-    59: "Ride Cymbal 2",
-    60: "Hi Bongo",
-    61: "Low Bongo",
-    62: "Mute Hi Conga",
-    63: "Open Hi Conga",
-    64: "Low Conga",
-    65: "High Timbale",
-    66: "Low Timbale",
-    67: "High Agogo",
-    68: "Low Agogo",
-    69: "Cabasa",
-    70: "Maracas",
-    71: "Short Whistle",
-    72: "Long Whistle",
-    73: "Short Guiro",
-    74: "Long Guiro",
-    75: "Claves",
-    76: "Hi Wood Block",
-    77: "Low Wood Block",
-    78: "Mute Cuica",
-    79: "Open Cuica",
-    80: "Mute Triangle",
-    81: "Open Triangle",
-}
+    35: "Acoustic Bass Drum", 36: "Bass Drum", 37: "Side Stick", 38: "Snare Drum", 39: "Hand Clap",
+    40: "Electric Snare", 41: "Low Floor Tom", 42: "Closed Hi-hat", 43: "High Floor Tom", 44: "Pedal Hi-hat",
+    45: "Low Tom", 46: "Open Hi-hat", 47: "Low-mid Tom", 48: "High-mid Tom", 49: "Crash Cymbal", 50: "High Tom",
+    51: "Ride Cymbal", 52: "Chinese Cymbal", 53: "Ride Bell", 54: "Tambourine", 55: "Splash Cymbal", 56: "Cowbell",
+    57: "Crash Cymbal 2", 58: "Vibraslap", 59: "Ride Cymbal 2", 60: "High Bongo", 61: "Low Bongo",
+    62: "Mute High Conga", 63: "Open High Conga", 64: "Low Conga", 65: "High Timbale", 66: "Low Timbale",
+    67: "High Agogo", 68: "Low Agogo", 69: "Cabasa", 70: "Maracas", 71: "Short Whistle", 72: "Long Whistle",
+    73: "Short Guiro", 74: "Long Guiro", 75: "Claves", 76: "High Woodblock", 77: "Low Woodblock", 78: "Mute Cuica",
+    79: "Open Cuica", 80: "Mute Triangle", 81: "Open Triangle",
+}  # fmt: skip
 """Key -> General MIDI percussion sound."""
 
 PITCH_NAMES = tuple(

@@ -23,7 +23,7 @@ DRUM_PROGRAM = 0
 """The program a drum part carries: General MIDI's standard kit."""
 
 NOTE = np.dtype([("onset", "<i4"), ("duration", "<i4"), ("pitch", "<i2"), ("velocity", "<i2")])
-"""One note: onset and duration in ticks (duration >= 1), MIDI pitch 0..127 (a drum's key for drum parts), velocity 1..127."""
+"""One note: onset and duration in ticks (duration >= 1), MIDI pitch 0..127 (of drum parts the key), velocity 1..127."""
 
 MODES = ("major", "minor", "dorian", "phrygian", "lydian", "mixolydian", "locrian")
 
@@ -181,6 +181,9 @@ class Score:
         bars = np.array(bars, dtype=np.int32)
         bars.flags.writeable = False
         object.__setattr__(self, "bars", bars)
+        for sign in self.signs:
+            if sign.kind not in SIGN_ORDER:
+                raise ScoreError(f"{sign.kind!r} is no sign at a barline; there are {' '.join(SIGN_ORDER)}")
         signs = tuple(sorted(self.signs, key=lambda s: (s.onset, SIGN_ORDER.index(s.kind))))
         object.__setattr__(self, "signs", signs)
 

@@ -1,8 +1,19 @@
 """Tokenizers: one file each, with its grammar. `TOKENIZERS[name](**options)` builds one."""
 
+from musicgen.tokens.abc import AbcTokenizer
 from musicgen.tokens.bars import BarsTokenizer
 from musicgen.tokens.tokenizer import HIDDEN, NONE, Coordinate, Cursor, Field, Tokenizer
 
-TOKENIZERS: dict[str, type] = {"bars": BarsTokenizer}
+TOKENIZERS: dict[str, type] = {"abc": AbcTokenizer, "bars": BarsTokenizer}
 
-__all__ = ["HIDDEN", "NONE", "TOKENIZERS", "BarsTokenizer", "Coordinate", "Cursor", "Field", "Tokenizer"]
+__all__ = [
+    "HIDDEN",
+    "NONE",
+    "TOKENIZERS",
+    "AbcTokenizer",
+    "BarsTokenizer",
+    "Coordinate",
+    "Cursor",
+    "Field",
+    "Tokenizer",
+]

@@ -2,457 +2,57 @@
 
 A score becomes normalised ABC (unit length 1/8) cut into symbols: a metre, a key, barlines, pitches as they are
 written, lengths, ties, chord brackets, tuplets. Joined, the symbols are ABC again, and `formats.abc_read` makes the
-score of them. Knowingly lost: title, tempo, instrument, velocities, chord symbols, and a last barline other than |] or :|.
+score of them. `abc_grammar` says which symbols may follow which.
 
-The cursor is the grammar. Strict, for sampling: every bar sums to its metre, except that the first bar may be a pickup
-of p and then a section may close p short of full, where a repeat goes back to that pickup or the next section begins
-with one of p. Lenient, for walking over real tunes, whose bars may be of any length: only the syntax is asked for.
+Knowingly lost: title, tempo, instrument, velocities, chord symbols, a double bar beside a repeat sign or a final bar,
+and a last barline other than |] or :|.
 """
 
 from __future__ import annotations
 
-import copy
 import re
-from collections.abc import Sequence
-from functools import lru_cache
 from typing import ClassVar
 
 import numpy as np
 
 from musicgen.errors import FormatError, ScoreError, TokenError
-from musicgen.formats.abc_read import ACCIDENTALS, LETTER_SEMITONES, read_text, signature_of
-from musicgen.formats.abc_write import Speller, cut, key_text, layers, next_tuplet, note_text
-from musicgen.score import Key, Score, bar_ticks, transpose
-from musicgen.score.score import MODES
+from musicgen.formats.abc_read import read_text
+from musicgen.formats.abc_write import Speller, cut, key_text, layers, next_tuplet
+from musicgen.score import Score, transpose
+from musicgen.tokens.abc_grammar import (
+    BARS_LEFT,
+    BEATS,
+    BODY_TEXT,
+    CHARACTER_ID,
+    CHARACTERS,
+    CLOSE,
+    END,
+    GRID,
+    GRID_OF,
+    HEADER_TEXT,
+    ID,
+    IS_BAR,
+    IS_CONTENT,
+    IS_KEY,
+    IS_LENGTH,
+    IS_METRE,
+    IS_PITCH,
+    IS_TUPLET,
+    LENGTH_OF,
+    OPEN,
+    POSITION_TICKS,
+    REST,
+    SIZE,
+    START,
+    SYMBOL,
+    TEXT_ID,
+    TUPLETS,
+    UNIT,
+    VOCABULARY,
+    CharacterCursor,
+    SymbolCursor,
+)
 from musicgen.tokens.tokenizer import Coordinate, Field
-
-GRID = 30
-"""Ticks of the shortest length, /8."""
-
-UNIT = 8
-"""The length 1, in GRID."""
-
-METRES = tuple(
-    "4/4 3/4 2/4 6/8 9/8 12/8 2/2 3/2 4/2 3/8 5/4 6/4 7/4 5/8 7/8 4/8 1/4 2/8 8/4 6/2 10/8 15/8 8/8 9/4".split()
-)
-BARS = ("|", "|:", ":|", "::", "||", "|]", "[1", "[2")
-LENGTHS = {
-    "/8": 1, "/4": 2, "3/8": 3, "/2": 4, "3/4": 6, "3/2": 12, "2": 16, "3": 24, "4": 32, "6": 48, "8": 64,
-    "12": 96, "16": 128, "24": 192,
-}  # fmt: skip
-"""Length symbol -> GRID units; no symbol is 8."""
-
-TUPLETS = {
-    "(3": (3, 2, 3), "(3:2:2": (3, 2, 2), "(3:2:4": (3, 2, 4), "(3:2:5": (3, 2, 5), "(3:2:6": (3, 2, 6),
-    "(3:2:9": (3, 2, 9), "(3:2:12": (3, 2, 12), "(3:2:1": (3, 2, 1), "(5:4:5": (5, 4, 5), "(5:4:4": (5, 4, 4),
-}  # fmt: skip
-"""Tuplet symbol -> p, q, r: p notes in the time of q, for r notes."""
-
-START, END = 0, 1
-PITCHES = tuple(
-    accidental + note_text(letter, octave)
-    for octave in range(2, 8)
-    for letter in "CDEFGAB"
-    for accidental in ("", "^", "=", "_")
-    if octave < 7 or letter == "C"
-)
-KEYS = {
-    key_text(Key(0, fifths, mode)): (fifths, mode)
-    for mode in MODES
-    for fifths in range(-7, 8)
-    if mode == "major" or key_text(Key(0, fifths, mode)) != key_text(Key(0, fifths))
-}
-VOCABULARY: tuple[str, ...] = (
-    "START",
-    "END",
-    *(f"M:{metre}" for metre in METRES),
-    *(f"K:{key}" for key in KEYS),
-    *BARS,
-    *PITCHES,
-    "z",
-    *LENGTHS,
-    "-",
-    "[",
-    "]",
-    *TUPLETS,
-)
-ID = {symbol: i for i, symbol in enumerate(VOCABULARY)}
-SIZE = len(VOCABULARY)
-
-BEATS = 48
-"""Positions in the bar that the beat coordinate tells apart, in sixteenth notes; later ones share the last."""
-
-BARS_LEFT = 64
-
-POSITION_TICKS = 120
-
-
-def ids(symbols: Sequence[str]) -> np.ndarray:
-    """(SIZE,) bool: true for these symbols."""
-    mask = np.zeros(SIZE, dtype=bool)
-    mask[[ID[s] for s in symbols]] = True
-    return mask
-
-
-PITCH_IDS = [ID[p] for p in PITCHES]
-FIRST_PITCH, LAST_PITCH = PITCH_IDS[0], PITCH_IDS[-1]
-IS_PITCH, IS_LENGTH, IS_BAR = ids(PITCHES), ids(tuple(LENGTHS)), ids(BARS)
-IS_TUPLET = ids(tuple(TUPLETS))
-IS_METRE, IS_KEY = ids([f"M:{m}" for m in METRES]), ids([f"K:{k}" for k in KEYS])
-IS_CONTENT = IS_PITCH | IS_TUPLET | ids(["z", "["])
-GRID_OF = {ID[name]: grid for name, grid in LENGTHS.items()}
-LENGTH_OF = {grid: name for name, grid in LENGTHS.items()}
-METRE_TICKS = {ID[f"M:{m}"]: bar_ticks(*map(int, m.split("/"))) for m in METRES}
-SHORTEST, TIE, OPEN, CLOSE, REST = ID["/8"], ID["-"], ID["["], ID["]"], ID["z"]
-BAR, END_REPEAT, FINAL = ID["|"], ID[":|"], ID["|]"]
-
-
-def _pitch_parts(text: str) -> tuple[str, str, int]:
-    match = re.fullmatch(r"([\^_=]?)([A-Ga-g])([,']*)", text)
-    assert match
-    octave = (4 if match[2].isupper() else 5) + match[3].count("'") - match[3].count(",")
-    return match[1], match[2].upper(), octave
-
-
-PITCH_PARTS = {ID[p]: _pitch_parts(p) for p in PITCHES}
-"""id -> (accidental as written, letter, octave)."""
-
-STAFF = np.full(SIZE, -1)
-"""Staff position of a pitch symbol, higher is higher; -1 for other symbols."""
-for _id, (_, _letter, _octave) in PITCH_PARTS.items():
-    STAFF[_id] = 7 * _octave + "CDEFGAB".index(_letter)
-
-
-@lru_cache(maxsize=None)
-def least(p: int, notes: int, residue: int) -> int:
-    """The fewest GRID units with which `notes` notes bring a tuplet of p to a sum of `residue` modulo p; big if none."""
-    if notes == 0:
-        return 0 if residue % p == 0 else 10**6
-    return min(grid + least(p, notes - 1, (residue - grid) % p) for grid in (*LENGTHS.values(), UNIT))
-
-
-class SymbolCursor:
-    """The grammar of symbols. `left` below is the number of bars still to begin, or a big number if nobody counts."""
-
-    def __init__(self, bars: int | None = None, strict: bool = True) -> None:
-        if bars is not None and bars < 1:
-            raise TokenError(f"a piece of {bars} bars; ask for 1 or more")
-        self.bars, self.strict = bars, strict
-        self.done = False
-        self.bar = 0
-        self.phase = "metre"  # then "key", "body"
-        self.full = 1920  # ticks of a full bar
-        self.at = 0  # ticks of this bar, the default length of an open note included
-        self.before = 0  # the same without the note that may still get a length
-        self.pickup = "free"  # what the bar at hand may be: "free", "owed" (exactly self.short), "" (full)
-        self.short = 0  # the section's pickup: how much short of full it may close
-        self.ending = 0
-        self.last = START
-        self.open_note = False  # a note, chord or rest that may still get a length
-        self.tied = False
-        self.sounding: list[tuple[str, int, int]] = []  # (letter, octave, alteration) of the last note or chord
-        self.chord: list[int] | None = None  # staff positions so far
-        self.tuplet: tuple[int, int, int, int] = (1, 1, 0, 0)  # p, q, notes left, units so far
-        self.before_tuplet = self.tuplet
-        self.speller = Speller(0)
-        self.cache: dict[tuple, np.ndarray] = {}
-
-    def copy(self) -> SymbolCursor:
-        other = copy.copy(self)
-        other.sounding = list(self.sounding)
-        other.chord = None if self.chord is None else list(self.chord)
-        other.speller = copy.copy(self.speller)
-        other.speller.by_letter = dict(self.speller.by_letter)
-        other.speller.by_octave = dict(self.speller.by_octave)
-        return other
-
-    @property
-    def left(self) -> int:
-        return 1000 if self.bars is None else self.bars - self.bar
-
-    # --- what may come ------------------------------------------------------------------------------------------------
-
-    def allowed(self, chosen: Sequence[int] = ()) -> np.ndarray:
-        """(SIZE,) bool; see the protocol."""
-        if self.tied and self.strict and not self.open_note:
-            return self.after_tie()
-        key = (
-            self.phase, self.full, self.at, self.before, self.pickup, self.short, self.ending, self.last if
-            self.last <= 1 or IS_BAR[self.last] or IS_KEY[self.last] or IS_METRE[self.last] or self.last == TIE else
-            2 + (self.last == REST) + 4 * bool(IS_LENGTH[self.last]), self.open_note,
-            None if self.chord is None else (len(self.chord), self.chord[-1] if self.chord else -1), self.tuplet,
-            self.before_tuplet, min(self.left, 3), self.done, self.rest_open, self.tied, self.bar == 0,
-        )  # fmt: skip
-        found = self.cache.get(key)
-        if found is None:
-            if len(self.cache) > 20_000:
-                self.cache.clear()
-            found = self.cache[key] = self.work_out()
-            found.flags.writeable = False
-        return found
-
-    @property
-    def rest_open(self) -> bool:
-        return not self.sounding
-
-    def work_out(self) -> np.ndarray:
-        mask = np.zeros(SIZE, dtype=bool)
-        if self.done:
-            mask[END] = True
-        elif self.phase == "metre":
-            mask |= IS_METRE
-        elif self.phase == "key":
-            mask |= IS_KEY
-        elif not self.strict:
-            mask |= self.lenient()
-        elif self.chord is not None:
-            mask = IS_PITCH & (STAFF > (self.chord[-1] if self.chord else -1))
-            if not self.chord:
-                mask &= STAFF.max() > STAFF
-            mask[CLOSE] = len(self.chord) >= 2
-        else:
-            if self.open_note and self.last not in GRID_OF:
-                for symbol, grid in GRID_OF.items():
-                    mask[symbol] = self.fits(grid, self.before, self.before_tuplet)
-                if not self.fits(UNIT, self.before, self.before_tuplet):
-                    return mask
-            if self.open_note and self.sounding and (self.room() > 0 or self.tuplet[2] or self.closes()[BAR]):
-                mask[TIE] = True
-            mask |= self.onwards()
-        return mask
-
-    def onwards(self) -> np.ndarray:
-        """What may come once the last note has its length."""
-        mask = np.zeros(SIZE, dtype=bool)
-        if self.tuplet[2]:
-            return IS_PITCH | ids(["z", "["])
-        at_barline = self.at == 0
-        if at_barline and self.last in (FINAL, END_REPEAT) and self.ending != 1:
-            mask[END] = self.bars is None or self.left == 0
-        if at_barline and self.left == 0:
-            return mask
-        if at_barline and self.last == END_REPEAT and self.ending == 1:
-            mask[ID["[2"]] = True
-            return mask
-        room = self.room()
-        if room >= GRID:
-            mask |= IS_PITCH
-            mask[[REST, OPEN]] = True
-            for name, (p, q, count) in TUPLETS.items():
-                mask[ID[name]] = least(p, count, 0) * GRID * q // p <= room
-        if not at_barline:
-            return mask | self.closes()
-        closed = self.last in (ID[":|"], ID["::"], ID["||"], FINAL)
-        if closed and not self.short and self.pickup != "owed":
-            mask |= IS_METRE
-        if closed or (IS_METRE[self.last] and self.bar > 0):
-            mask |= IS_KEY
-        if self.last in (ID["||"], FINAL) or (self.bar == 0 and IS_KEY[self.last]):
-            mask[ID["|:"]] = True
-        if self.last == BAR and not self.ending and self.left >= 2 and self.pickup == "" and self.bar > 1:
-            mask[ID["[1"]] = True
-        return mask
-
-    def limit(self) -> int:
-        """Ticks that the bar at hand may hold at most."""
-        if self.pickup == "owed":
-            return self.short
-        if self.ending == 1 and self.left <= (0 if self.at == 0 and False else 1):
-            return self.full - self.short
-        return self.full
-
-    def room(self) -> int:
-        return self.limit() - self.at
-
-    def fits(self, grid: int, at: int, tuplet: tuple[int, int, int, int]) -> bool:
-        """Whether a note of that many GRID units, begun at `at`, leaves a bar that can be filled."""
-        p, q, notes, units = tuplet
-        room = self.limit() - at
-        if not notes:
-            return grid * GRID <= room
-        rest = least(p, notes - 1, -(units + grid) % p)
-        return (grid + rest) * GRID * q <= room * p
-
-    def closes(self) -> np.ndarray:
-        """The barlines that may stand where the bar at hand has come to."""
-        mask = np.zeros(SIZE, dtype=bool)
-        at, left = self.at, self.left
-        if self.tuplet[2]:
-            return mask
-        if self.pickup == "owed":
-            mask[BAR] = at == self.short
-            return mask
-        if self.pickup == "free" and 0 < at < self.full and at % POSITION_TICKS == 0 and left >= 1:
-            mask[[BAR, ID["|:"]]] = True
-            return mask
-        full = at == self.full
-        short = at == self.full - self.short
-        if self.ending == 1:
-            mask[BAR] = full and left >= 2
-            mask[END_REPEAT] = short and left >= 1
-            return mask
-        mask[BAR] = full and left >= 1
-        # a section that closes short owes the next one its pickup, and that one needs a bar after it
-        may_close = (full and (not self.short or True)) or (short and (left == 0 or left >= 2))
-        if not may_close:
-            return mask
-        mask[FINAL] = True
-        if left >= 1:
-            mask[[ID["||"], ID["|:"]]] = True
-        if self.ending == 0 and short and (left == 0 or left >= 2 or not self.short):
-            mask[END_REPEAT] = True
-            mask[ID["::"]] = left >= 1
-        return mask
-
-    def after_tie(self) -> np.ndarray:
-        """A tie is followed by the same pitch, spelled as the bar asks for it, at once or over a plain barline."""
-        mask = np.zeros(SIZE, dtype=bool)
-        if self.chord is not None:
-            wanted = sorted(self.sounding, key=lambda n: 7 * n[1] + "CDEFGAB".index(n[0]))
-            if len(self.chord) == len(wanted):
-                mask[CLOSE] = True
-            else:
-                mask[self.spelled(*wanted[len(self.chord)])] = True
-        elif self.room() > 0 or self.tuplet[2]:
-            mask[self.spelled(*self.sounding[0]) if len(self.sounding) == 1 else OPEN] = True
-        else:
-            mask[BAR] = True
-        return mask
-
-    def spelled(self, letter: str, octave: int, alteration: int) -> int:
-        """The symbol that sounds so where the cursor stands."""
-        speller = self.speller
-        natural = speller.signature.get(letter, 0)
-        holds = {speller.by_letter.get(letter, natural), speller.by_octave.get((letter, octave), natural)}
-        sign = "" if holds == {alteration} else {0: "=", 1: "^", -1: "_"}[alteration]
-        return ID[sign + note_text(letter, octave)]
-
-    def lenient(self) -> np.ndarray:
-        """What syntax allows, whatever the bars sum to."""
-        if self.chord is not None:
-            mask = IS_PITCH.copy()
-            mask[CLOSE] = bool(self.chord)
-            return mask
-        mask = IS_CONTENT | IS_METRE | IS_KEY | IS_BAR
-        if self.open_note and self.last not in GRID_OF:
-            mask |= IS_LENGTH
-        mask[TIE] = self.open_note and bool(self.sounding)
-        mask[END] = self.last in (FINAL, END_REPEAT) and self.ending != 1 and (self.bars is None or self.left == 0)
-        return mask
-
-    # --- taking a step ------------------------------------------------------------------------------------------------
-
-    def advance(self, step: Sequence[int]) -> None:
-        """Take a step; see the protocol."""
-        symbol = int(step[0])
-        if not (0 <= symbol < SIZE) or not self.allowed()[symbol]:
-            name = VOCABULARY[symbol] if 0 <= symbol < SIZE else symbol
-            raise TokenError(f"bar {self.bar}: {name!r} can't stand after {VOCABULARY[self.last]!r}")
-        self.take(symbol)
-
-    def take(self, symbol: int) -> None:
-        if symbol == END:
-            self.done = True
-        elif IS_METRE[symbol]:
-            self.full = METRE_TICKS[symbol]
-            self.phase = "key" if self.phase == "metre" else self.phase
-            self.open_note = False
-        elif IS_KEY[symbol]:
-            self.speller.set_key(KEYS[VOCABULARY[symbol][2:]][0])
-            self.phase = "body"
-            self.open_note = False
-        elif IS_PITCH[symbol]:
-            self.take_pitch(symbol)
-        elif symbol in GRID_OF:
-            self.at, self.tuplet = self.before, self.before_tuplet
-            self.place(GRID_OF[symbol])
-        elif symbol == TIE:
-            self.tied, self.open_note = True, False
-        elif symbol == REST:
-            self.begin_content()
-            self.sounding, self.tied = [], False
-            self.place(UNIT)
-        elif symbol == OPEN:
-            self.begin_content()
-            self.chord, self.open_note = [], False
-            if not self.tied:
-                self.sounding = []
-        elif symbol == CLOSE:
-            self.chord = None
-            self.tied = False
-            self.place(UNIT)
-        elif IS_TUPLET[symbol]:
-            self.begin_content()
-            self.tuplet = (*TUPLETS[VOCABULARY[symbol]], 0)
-            self.open_note = False
-        else:
-            self.take_bar(VOCABULARY[symbol])
-        self.last = symbol
-
-    def begin_content(self) -> None:
-        if self.at == 0 and (IS_BAR[self.last] or IS_KEY[self.last] or IS_METRE[self.last]):
-            self.bar += 1
-
-    def take_pitch(self, symbol: int) -> None:
-        accidental, letter, octave = PITCH_PARTS[symbol]
-        speller = self.speller
-        held = next((a for le, o, a in self.sounding if (le, o) == (letter, octave)), None) if self.tied else None
-        if accidental:
-            alteration = ACCIDENTALS[accidental]
-            speller.by_letter[letter] = speller.by_octave[letter, octave] = alteration
-        elif held is not None:
-            alteration = held
-        else:
-            alteration = speller.by_letter.get(letter, speller.signature.get(letter, 0))
-        if self.chord is None:
-            self.begin_content()
-            self.sounding, self.tied = [(letter, octave, alteration)], False
-            self.place(UNIT)
-        else:
-            self.chord.append(int(STAFF[symbol]))
-            if not self.tied:
-                self.sounding.append((letter, octave, alteration))
-
-    def place(self, grid: int) -> None:
-        """A note, chord or rest of that many GRID units."""
-        self.before, self.before_tuplet = self.at, self.tuplet
-        p, q, notes, units = self.tuplet
-        self.at += grid * GRID * q // p
-        self.tuplet = (p, q, notes - 1, units + grid) if notes > 1 else (1, 1, 0, 0)
-        self.open_note = True
-
-    def take_bar(self, name: str) -> None:
-        gap = self.full - self.at
-        if name == "[1":
-            self.ending = 1
-        elif name == "[2":
-            self.ending, self.pickup = 2, ""
-        elif self.at:
-            if name == "|":
-                if self.pickup == "free" and gap > 0:
-                    self.short = self.at
-                self.pickup = ""
-            elif self.pickup == "free" and name == "|:" and gap > 0:
-                self.pickup, self.short = "", 0
-            elif self.ending == 1 and name == ":|":
-                self.pickup = ""
-            else:
-                self.short = max(gap, 0)
-                self.pickup = "owed" if gap > 0 else ""
-                self.ending = 0
-                # the repeated section after an owed pickup would begin with it: |: and :: keep it so
-        self.at = self.before = 0
-        self.tuplet = (1, 1, 0, 0)
-        self.open_note = False
-        self.speller.new_bar()
-
-    # --- where we are -------------------------------------------------------------------------------------------------
-
-    def coordinates(self) -> tuple[int, ...]:
-        beat = 1 + min(self.at // POSITION_TICKS, BEATS - 1)
-        if self.bars is None:
-            return beat, 0
-        return beat, 1 + min(max(self.left, 0), BARS_LEFT)
 
 
 def positions(symbols: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -507,13 +107,17 @@ class AbcTokenizer:
 
     # --- scores -------------------------------------------------------------------------------------------------------
 
-    def encode(self, score: Score) -> np.ndarray:
-        """(T, 1) int16 steps of a score of one melody. Raises TokenError where it can't be held."""
-        symbols = np.array([START, *(symbol_id(s) for s in symbols_of(score)), END], dtype=np.int16)
+    def encode(self, score: Score, unfinished: bool = False) -> np.ndarray:
+        """(T, 1) int16 steps of a score of one melody. Raises TokenError where it can't be held.
+
+        unfinished: the score breaks off; a last bar that is not full stays open, and END is left out.
+        """
+        end = [] if unfinished else [END]
+        symbols = np.array([START, *(symbol_id(s) for s in symbols_of(score, unfinished)), *end], dtype=np.int16)
         if not self.spelled:
             return symbols[:, None]
         text = spell_out(symbols)
-        return np.array([START, *(CHARACTER_ID[c] for c in text), END], dtype=np.int16)[:, None]
+        return np.array([START, *(CHARACTER_ID[c] for c in text), *end], dtype=np.int16)[:, None]
 
     def decode(self, steps: np.ndarray) -> Score:
         """The score of the steps; a missing END and a last chord left open are forgiven. TokenError without notes."""
@@ -571,6 +175,7 @@ class AbcTokenizer:
             lines.append(line.strip())
         if not any(text.startswith("K:") for text in lines):
             lines.append("K:C")
+        lines[2:] = [" " + text if re.match("[A-G]:", text) else text for text in lines[2:]]  # A:| is no field
         return "\n".join(lines) + "\n"
 
     # --- where and what -----------------------------------------------------------------------------------------------
@@ -635,8 +240,11 @@ def symbol_id(symbol: str) -> int:
     return found
 
 
-def symbols_of(score: Score) -> list[str]:
-    """The tune as symbols, without START and END. Raises TokenError where it is no single melody of known symbols."""
+def symbols_of(score: Score, unfinished: bool = False) -> list[str]:
+    """The tune as symbols, without START and END. Raises TokenError where it is no single melody of known symbols.
+
+    unfinished: no final barline; a plain one stands at the end if the last bar is full.
+    """
     parts = [part for part in score.parts if len(part.notes)]
     if not parts:
         raise TokenError("no notes to encode")
@@ -683,7 +291,10 @@ def symbols_of(score: Score) -> list[str]:
                     if pitches and (tie or number + 1 < len(pieces)):
                         symbols.append("-")
             at += len(written)
-        symbols += barline(signs[end], last=end == edges[-1])
+        if not unfinished or end != edges[-1]:
+            symbols += barline(signs[end], last=end == edges[-1])
+        elif signs[end] or end - edges[-2] >= score.metre_at(edges[-2]).ticks:
+            symbols += barline(signs[end])
     if fields:
         raise TokenError("metre or key changes inside a note; the ABC tokenizer can't hold that")
     return symbols
@@ -706,7 +317,9 @@ def barline(signs: list, first: bool = False, last: bool = False) -> list[str]:
     for sign in signs:
         if sign.kind == "ending":
             if sign.passes not in ((1,), (2,)):
-                raise TokenError(f"an ending for passes {sign.passes}; the ABC tokenizer holds first and second endings")
+                raise TokenError(
+                    f"an ending for passes {sign.passes}; the ABC tokenizer holds first and second endings"
+                )
             found.append(f"[{sign.passes[0]}")
     return found
 
@@ -753,87 +366,3 @@ def spellings(symbols: np.ndarray) -> list[str]:
 
 def spell_out(symbols: np.ndarray) -> str:
     return "".join(spellings(symbols))
-
-
-HEADER_TEXT = {i: s + "\n" for i, s in enumerate(VOCABULARY) if s[:2] in ("M:", "K:")}
-BODY_TEXT = {
-    i: f"[{s}]" if s[:2] in ("M:", "K:") else " |:" if s == "|:" else s for i, s in enumerate(VOCABULARY) if i > END
-}
-TEXT_ID = {**{text: i for i, text in BODY_TEXT.items()}, **{text: i for i, text in HEADER_TEXT.items()}}
-SYMBOL = re.compile("|".join(re.escape(text) for text in sorted(TEXT_ID, key=len, reverse=True)))
-CHARACTERS = tuple(sorted({c for text in TEXT_ID for c in text}))
-CHARACTER_ID = {c: i + 2 for i, c in enumerate(CHARACTERS)}
-
-
-def _extensions(texts: dict[int, str]) -> dict[str, np.ndarray]:
-    """prefix -> (characters + 2, SIZE) bool: which character leads on from the prefix towards which symbol."""
-    table: dict[str, np.ndarray] = {}
-    for symbol, text in texts.items():
-        for i, character in enumerate(text):
-            rows = table.setdefault(text[:i], np.zeros((len(CHARACTERS) + 2, SIZE), dtype=np.float32))
-            rows[CHARACTER_ID[character], symbol] = 1
-    return table
-
-
-HEADER_NEXT, BODY_NEXT = _extensions(HEADER_TEXT), _extensions(BODY_TEXT)
-
-
-class CharacterCursor:
-    """The symbol grammar spelled letter by letter: a symbol cursor and the characters of the symbol being spelled."""
-
-    def __init__(self, cursor: SymbolCursor) -> None:
-        self.cursor = cursor
-        self.prefix = ""
-        self.ahead: SymbolCursor | None = None  # the cursor with the prefix taken as a symbol
-
-    @property
-    def done(self) -> bool:
-        return self.cursor.done
-
-    @property
-    def bar(self) -> int:
-        return self.cursor.bar
-
-    def advanced(self) -> SymbolCursor | None:
-        """The symbol cursor if the characters pending are a symbol, None if they are none that may stand here."""
-        if self.ahead is None and self.prefix:
-            texts = HEADER_TEXT if self.cursor.phase != "body" else BODY_TEXT
-            symbol = TEXT_ID.get(self.prefix)
-            if symbol is not None and texts.get(symbol) == self.prefix and self.cursor.allowed()[symbol]:
-                self.ahead = self.cursor.copy()
-                self.ahead.take(symbol)
-        return self.ahead
-
-    def allowed(self, chosen: Sequence[int] = ()) -> np.ndarray:
-        """(characters + 2,) bool; see the protocol."""
-        found = self.following(self.cursor, self.prefix)
-        ahead = self.advanced()
-        if ahead is not None:
-            found = found | self.following(ahead, "")
-            found[END] = ahead.allowed()[END]
-        elif not self.prefix:
-            found[END] = self.cursor.allowed()[END]
-        return found
-
-    def following(self, cursor: SymbolCursor, prefix: str) -> np.ndarray:
-        table = (HEADER_NEXT if cursor.phase != "body" else BODY_NEXT).get(prefix)
-        if table is None or cursor.done:
-            return np.zeros(len(CHARACTERS) + 2, dtype=bool)
-        return table @ cursor.allowed().astype(np.float32) > 0
-
-    def advance(self, step: Sequence[int]) -> None:
-        """Take a character; see the protocol."""
-        character = int(step[0])
-        if not 0 <= character < len(CHARACTERS) + 2 or not self.allowed()[character]:
-            name = CHARACTERS[character - 2] if 2 <= character < len(CHARACTERS) + 2 else character
-            raise TokenError(f"bar {self.bar}: {name!r} can't stand after {self.prefix!r}")
-        if not self.following(self.cursor, self.prefix)[character]:
-            ahead = self.advanced()
-            self.cursor, self.prefix, self.ahead = ahead or self.cursor, "", None
-        if character == END:
-            self.cursor.take(END)
-        else:
-            self.prefix, self.ahead = self.prefix + CHARACTERS[character - 2], None
-
-    def coordinates(self) -> tuple[int, ...]:
-        return self.cursor.coordinates()

@@ -85,9 +85,10 @@ class BarsTokenizer:
             raise TokenError(f"{score.title or 'the score'}: no notes")
         score = _split_long_bars(score)
         length = _full_length(score)
-        values, parts = part_values(score.parts), []
+        playing = [part for part in score.parts if len(part.notes)]
+        values, parts = part_values(playing), []
         for value in sorted(set(values)):
-            same = [part for part, v in zip(score.parts, values, strict=True) if v == value and len(part.notes)]
+            same = [part for part, v in zip(playing, values, strict=True) if v == value]
             notes = merge_doubled(np.concatenate([part.notes for part in same]))
             notes["duration"] = DURATIONS[duration_class(notes["duration"] // UNIT)] * UNIT
             notes["duration"] = np.minimum(notes["duration"], length - notes["onset"])
@@ -110,9 +111,16 @@ class BarsTokenizer:
             length=length,
         )
 
-    def encode(self, score: Score) -> np.ndarray:
-        """(T, 5) int16. Raises TokenError for a score without notes or with more than 64 parts."""
-        return self.encode_held(self.quantise(score))
+    def encode(self, score: Score, unfinished: bool = False) -> np.ndarray:
+        """(T, 5) int16. Raises TokenError for a score without notes or with more than 64 parts.
+
+        unfinished: the score breaks off; its last bar is held to be full, whatever is there of it, and END is left out.
+        """
+        if unfinished:
+            last = int(score.bars[-1])
+            score = replace(score, length=max(last + score.metre_at(last).ticks, score.length))
+        steps = self.encode_held(self.quantise(score))
+        return steps[:-1] if unfinished else steps
 
     def encode_held(self, held: Score) -> np.ndarray:
         """(T, 5) int16 of a score that `quantise` returned."""
@@ -149,7 +157,7 @@ class BarsTokenizer:
         return np.concatenate([head, table[:, 2:], [(END, 0, 0, 0, 0)]]).astype(np.int16)
 
     def decode(self, steps: np.ndarray) -> Score:
-        """The score of steps (T, 5); parts are those of the PART steps and of the notes. Without END, up to the last bar's end."""
+        """The score of steps (T, 5); parts are those of PART steps and notes. Without END, up to the last bar's end."""
         steps = np.asarray(steps, dtype=np.int64)
         when, part, pitch = steps[:, 0], steps[:, 1], steps[:, 2]
         is_bar = when == BAR
@@ -189,7 +197,7 @@ class BarsTokenizer:
         )
 
     def locate(self, steps: np.ndarray) -> np.ndarray:
-        """(T, 3) int16: beat (1 + position), bar_length (in units), bars_left (1 + how many), 0 before the first bar."""
+        """(T, 3) int16: beat (1 + position), bar_length (units), bars_left (1 + how many); 0 before the first bar."""
         when = np.asarray(steps[:, 0], dtype=np.int64)
         is_bar = when == BAR
         bar = np.cumsum(is_bar)

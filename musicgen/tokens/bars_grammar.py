@@ -1,8 +1,8 @@
 """The grammar of the `bars` tokenizer: a cursor that knows which steps make valid music, field by field.
 
 `allowed` is strict: what is sampled under it has bars that sum to their metre, notes in the order the tokenizer writes
-them, no instrument outside the roster and no note past the last bar. `advance` is lenient, because real scores have bars
-of odd length: it refuses only what `decode` could not place.
+them, no instrument outside the roster and no note past the last bar. `advance` is lenient, because real scores have
+bars of odd length: it refuses only what `decode` could not place.
 """
 
 from __future__ import annotations
@@ -41,11 +41,16 @@ _VALUES = np.arange(PART_FIELD.size)
 _FIRST_OF_KIND = (_VALUES >= INSTRUMENT) & ((_VALUES - INSTRUMENT) % INSTANCES == 0)
 
 
+def _is_drum(part: int) -> bool:
+    """Whether a value of field `part` is a drum kit."""
+    return (part - INSTRUMENT) // INSTANCES == KINDS - 1
+
+
 class BarsCursor:
     """Implements tokens.tokenizer.Cursor.
 
     `keep_course()`, called once a prompt has been walked, holds metre, key, tempo and roster as they are;
-    `not_before` is then the first position of the current bar at which a note may start (the seam);
+    `not_before` is the first position of the current bar at which a note may start (a seam);
     `ranges` maps a value of field `part` to the lowest and highest MIDI pitch it may play.
     """
 
@@ -65,10 +70,9 @@ class BarsCursor:
         self.steady = False
         self.not_before = 0
 
-    def keep_course(self, not_before: int = 0) -> None:
-        """From here on: the same metre, key, tempo and roster, and no note before position `not_before` of this bar."""
+    def keep_course(self) -> None:
+        """From here on: the same metre, key, tempo and roster."""
         self.steady = True
-        self.not_before = not_before
 
     def coordinates(self) -> tuple[int, ...]:
         left = 0 if self.bars is None else 1 + min(max(self.bars - self.bar, 0), BARS_LEFT)
@@ -117,8 +121,8 @@ class BarsCursor:
         here = when - POSITION == self.position
         if part == CONDUCTOR:
             if self.metre_due:
-                fits = self.bar_units <= METRE_UNITS if self.bar == 1 else self.bar_units == METRE_UNITS
-                mask[METRE : METRE + len(fits)] = fits
+                fits = np.greater_equal if self.bar == 1 else np.equal
+                mask[METRE:KEY] = fits(METRE_UNITS, self.bar_units)
                 return
             said = self.last[1] if here and self.last[0] == CONDUCTOR else 0
             mask[KEY:TEMPO] = said < KEY
@@ -152,16 +156,23 @@ class BarsCursor:
 
     def advance(self, step: Sequence[int]) -> None:
         """Take a step (5 values). Raises TokenError for what could not be decoded."""
-        when, part, pitch, duration, _ = (int(v) for v in step)
+        when, part, pitch, duration, velocity = (int(v) for v in step)
+        for field, value in zip(FIELDS, step, strict=True):
+            if not 0 <= value < field.size:
+                raise TokenError(f"bar {self.bar}: {value} is no value of {field.name}")
         if self.done:
-            raise TokenError("a step after the end")
+            raise TokenError(f"bar {self.bar}: a step after the end")
         if when == END:
+            if not self.bar:
+                raise TokenError("bar 0: END before the first bar")
             self.done = True
         elif when == PART:
-            if self.bar or part in self.roster:
-                raise TokenError(f"bar {self.bar}: PART {part} again, or after the music has begun")
+            if self.bar or part in self.roster or part < INSTRUMENT:
+                raise TokenError(f"bar {self.bar}: PART {part} again, or no instrument, or after the music has begun")
             self.roster.append(part)
         elif when == BAR:
+            if not 1 <= duration <= LONGEST_BAR:
+                raise TokenError(f"bar {self.bar + 1}: {duration} is no length of a bar")
             self.bar += 1
             self.bar_units = duration
             self.position, self.last = 0, (0, 0)
@@ -174,25 +185,29 @@ class BarsCursor:
             position = when - POSITION
             if not self.bar or position >= self.bar_units or position < self.position:
                 raise TokenError(f"bar {self.bar}: position {position} is not in it, or goes back")
+            if part == CONDUCTOR and pitch < METRE:
+                raise TokenError(f"bar {self.bar}: the conductor says {pitch}, which is no metre, key or tempo")
+            if part != CONDUCTOR:
+                if part not in self.roster:
+                    raise TokenError(f"bar {self.bar}: a note for part {part}, which is not in the roster")
+                base = DRUM if _is_drum(part) else PITCH
+                if not base <= pitch < base + 128 or not duration or not velocity:
+                    raise TokenError(f"bar {self.bar}: a note of part {part} without pitch, duration or velocity")
+                self.notes += 1
             if position > self.position:
                 self.position, self.last = position, (0, 0)
             self.metre_due = False
             if part == CONDUCTOR and METRE <= pitch < KEY:
                 self.metre = METRES[pitch - METRE]
                 self.metre_units = int(METRE_UNITS[pitch - METRE])
-            elif part != CONDUCTOR:
-                if part not in self.roster:
-                    raise TokenError(f"bar {self.bar}: a note for part {part}, which is not in the roster")
-                self.notes += 1
             self.last = (part, pitch)
         elif when != START:
             raise TokenError(f"bar {self.bar}: {when} is no value of when")
 
     def _range(self, part: int) -> tuple[int, int]:
         """Lowest and highest value of field `pitch` for an instrument."""
-        drums = (part - INSTRUMENT) // INSTANCES == KINDS - 1
         low, high = self.ranges.get(part, (0, 127))
-        base = DRUM if drums else PITCH
+        base = DRUM if _is_drum(part) else PITCH
         return base + low, base + high
 
     def _parts_here(self) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The vocabulary of the `bars` tokenizer: what each value of each field stands for, and the classes of plain quantities."""
+"""The vocabulary of the `bars` tokenizer: what each value of each field stands for, and the classes of quantities."""
 
 from __future__ import annotations
 
@@ -72,20 +72,15 @@ COORDINATES = (
     Coordinate("bars_left", 2 + BARS_LEFT),
 )
 
-TRANSPOSED_KEYS = np.array(
-    [[KEYS.index((transpose_fifths(f, s) if s else f, mode)) for f, mode in KEYS] for s in range(12)]
-)
+TRANSPOSED_KEYS = np.array([[KEYS.index((transpose_fifths(f, s), mode)) for f, mode in KEYS] for s in range(12)])
 
 
 def part_values(parts: Sequence[Part]) -> list[int]:
-    """The value of field `part` for each part: its kind, and which one of that kind it is (the ninth joins the eighth)."""
+    """The value of field `part` for each part: its kind, and which of that kind it is (the ninth joins the eighth)."""
     seen: dict[int, int] = {}
     values = []
     for part in parts:
         kind = KINDS - 1 if part.is_drum else part.program
-        if not len(part.notes):
-            values.append(INSTRUMENT + kind * INSTANCES + min(seen.get(kind, 0), INSTANCES - 1))
-            continue
         values.append(INSTRUMENT + kind * INSTANCES + min(seen.get(kind, 0), INSTANCES - 1))
         seen[kind] = seen.get(kind, 0) + 1
     return values
@@ -100,7 +95,7 @@ def part_of(value: int) -> Part:
 
 
 def duration_class(units, round_down: bool = False) -> np.ndarray:
-    """Class of durations in grid units: exact to 8 quarters, then the nearest quarter (or the one below), at most 64."""
+    """Class of durations in grid units: exact to 8 quarters, then the nearest quarter (or that below), at most 64."""
     units = np.clip(np.asarray(units, dtype=np.int64), 1, LONGEST_DURATION)
     quarters = (units + (0 if round_down else GRID // 2)) // GRID
     return np.where(units <= EXACT_DURATION, units, EXACT_DURATION + np.maximum(quarters, 8) - 8)

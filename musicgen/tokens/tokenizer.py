@@ -52,6 +52,9 @@ class Cursor(Protocol):
     bar: int
     """Bars begun so far."""
 
+    bars: int | None
+    """How many the piece is to have, if that is settled."""
+
     def allowed(self, chosen: Sequence[int]) -> np.ndarray:
         """(size,) bool: the values that field number len(chosen) of the next step may take, given the fields before it.
 
@@ -61,6 +64,10 @@ class Cursor(Protocol):
 
     def advance(self, step: Sequence[int]) -> None:
         """Take a step. Raises TokenError, naming the bar, if the grammar does not allow it."""
+        ...
+
+    def keep_course(self) -> None:
+        """From here on hold metre, key, tempo and roster as they are: a prompt has been walked, and its rest is wanted."""
         ...
 
     def coordinates(self) -> tuple[int, ...]:
@@ -83,8 +90,12 @@ class Tokenizer(Protocol):
     start: tuple[int, ...]
     """The START step."""
 
-    def encode(self, score: Score) -> np.ndarray:
-        """(T, F) int16 steps, START to END. Raises TokenError where the score can't be held."""
+    def encode(self, score: Score, unfinished: bool = False) -> np.ndarray:
+        """(T, F) int16 steps, START to END. Raises TokenError where the score can't be held.
+
+        unfinished: the score breaks off where it stops; END is left out, and a cursor that has walked the steps goes on
+        from there.
+        """
         ...
 
     def decode(self, steps: np.ndarray) -> Score:

@@ -123,11 +123,11 @@ class Trainer:
         self.step += 1
         self.clipped += norm > self.config.clip
 
+        seconds = time.perf_counter() - began
         evaluation, is_best = None, False
         if self.step % self.config.evaluate_every == 0 or self.step == self.config.steps:
             evaluation, is_best = self._evaluate(float(loss.detach()))
-        seconds = time.perf_counter() - began
-        self.seconds += seconds
+        self.seconds += time.perf_counter() - began
         return StepReport(
             step=self.step,
             epoch=self.streams.epoch,

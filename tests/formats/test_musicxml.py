@@ -189,7 +189,8 @@ def test_repeats_and_endings_come_through_as_signs_and_play_out(tmp_path):
         tmp_path,
         document(
             f'<measure number="1"><first/>{note("C", 5, 48)}</measure>'
-            f'<measure number="2">{ending(1, "start", "left")}{note("D", 5, 48)}{ending(1, "stop", "right", back)}</measure>'
+            f'<measure number="2">{ending(1, "start", "left")}{note("D", 5, 48)}'
+            f"{ending(1, 'stop', 'right', back)}</measure>"
             f'<measure number="3">{ending(2, "start", "left")}{note("E", 5, 48)}{ending(2, "stop", "right")}</measure>'
         ),
     )
@@ -201,6 +202,18 @@ def test_repeats_and_endings_come_through_as_signs_and_play_out(tmp_path):
         (5760, "ending_stop", ()),
     ]
     assert [p for _, _, p in sounds(unfold(score))] == [72, 74, 72, 76]
+
+
+def test_in_a_chord_only_the_tied_note_is_held(tmp_path):
+    start, stop = '<tie type="start"/>', '<tie type="stop"/>'
+    score = read_text(
+        tmp_path,
+        document(
+            f'<measure number="1"><first/>{note("C", 5, 24, start)}{note("E", 5, 24, inside="<chord/>")}'
+            f"{note('C', 5, 24, stop)}{note('E', 5, 24, inside='<chord/>')}</measure>"
+        ),
+    )
+    assert sounds(score) == [(0, 1920, 72), (0, 960, 76), (960, 960, 76)]
 
 
 # --- refusals ---------------------------------------------------------------------------------------------------------

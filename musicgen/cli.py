@@ -1,0 +1,486 @@
+"""The command line: parse, call one workflow, print.
+
+Progress goes to stderr, results to stdout; a user's error is one line and exit code 2.
+
+Nothing heavy is imported here: `musicgen --help` answers before PyTorch would have loaded.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from musicgen import __version__
+from musicgen.errors import MusicgenError
+
+if TYPE_CHECKING:
+    from musicgen.config import RunConfig
+    from musicgen.training.loop import StepReport
+
+app = typer.Typer(
+    help="Learn music from a folder of scores, and finish the symphony.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+class Device(StrEnum):
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+    mps = "mps"
+
+
+WHERE = "a folder of scores (.mid .abc .musicxml .mxl .krn), one file, or music21:NAME for a part of music21's corpus"
+FolderArgument = Annotated[str, typer.Argument(metavar="FOLDER", help=WHERE)]
+CheckpointArgument = Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="a folder that `musicgen train` made")]
+ConfigOption = Annotated[Path | None, typer.Option("--config", "-c", help="a YAML file, as in configs/")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", "-s", metavar="NAME=VALUE", help="change one value: model.dim=256")
+]
+DeviceOption = Annotated[Device, typer.Option(help="where to compute")]
+SeedOption = Annotated[int, typer.Option(help="the same seed gives the same files")]
+JsonOption = Annotated[bool, typer.Option("--json", help="print the result as JSON")]
+TemperatureOption = Annotated[
+    float, typer.Option(min=0, max=10, help="below 1 safer, above 1 bolder, 0: the likeliest")
+]
+TopKOption = Annotated[int, typer.Option("--top-k", min=0, help="draw among this many likeliest values; 0: all")]
+TopPOption = Annotated[
+    float, typer.Option("--top-p", min=0.01, max=1, help="draw among the likeliest of this probability")
+]
+MinPOption = Annotated[float, typer.Option("--min-p", min=0, max=0.99, help="drop values below this share of the best")]
+
+
+@app.callback()
+def root(
+    version: Annotated[bool, typer.Option("--version", is_eager=True, help="print the version")] = False,
+) -> None:
+    if version:
+        print(f"musicgen {__version__}")
+        raise typer.Exit()
+
+
+@app.command()
+def check(
+    folder: FolderArgument,
+    config: ConfigOption = None,
+    changes: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Read a folder as training would: what is kept, what is skipped and why, and what training would cost."""
+    from dataclasses import asdict
+
+    from musicgen import workflows
+
+    run = _config(config, changes)
+    with _files_bar() as bar:
+        report = workflows.check(folder, run, progress=bar)
+    if as_json:
+        print(json.dumps(asdict(report), ensure_ascii=False, indent=1))
+        return
+    for file in report.files:
+        for reason in file.skipped:
+            print(f"skipped  {file.path}: {reason}")
+    for path in report.ignored[:5]:
+        print(f"not a score  {path}")
+    if len(report.ignored) > 5:
+        print(f"not a score  ... and {len(report.ignored) - 5} more files")
+    kept = sum(f.kept > 0 for f in report.files)
+    skipped = sum(len(f.skipped) for f in report.files)
+    _table(
+        ("files kept", f"{kept} of {len(report.files)}"),
+        ("pieces", f"{len(report.pieces):,} kept, {skipped} skipped, {report.duplicates} of them duplicates"),
+        ("notes", f"{report.notes:,}"),
+        ("bars", f"{report.bars:,}"),
+        ("metres", _counts(report.metres)),
+        ("tempi", _counts(report.tempi)),
+        ("parts", _counts(report.programs)),
+        ("steps", f"{report.steps:,} ({report.steps / max(report.notes, 1):.2f} a note)"),
+        ("model", f"{report.parameters:,} parameters ({run.model.decoder})"),
+        (
+            "updates an epoch",
+            f"{report.epoch_updates:,} (streams x chunk = {run.training.streams} x {run.training.chunk})",
+        ),
+        ("memory to train", f"about {report.training_mib:,.0f} MiB"),
+    )
+    _next(f"musicgen train {folder} --config {config or 'configs/orchestra-lstm.yaml'} --out checkpoints/mine")
+
+
+@app.command()
+def train(
+    folder: FolderArgument,
+    out: Annotated[Path, typer.Option(help="the checkpoint folder to make")],
+    config: ConfigOption = None,
+    changes: SetOption = None,
+    resume: Annotated[bool, typer.Option("--resume", help="go on with the run in --out")] = False,
+    device: DeviceOption = Device.auto,
+) -> None:
+    """Train a model on a folder of scores. Ctrl-C saves; --resume goes on."""
+    run = _config(config, changes)
+    report = _train(folder, run, out, resume, device.value)
+    if report.interrupted:
+        print(f"stopped after step {report.step}; saved in {out}", file=sys.stderr)
+        _next(f"musicgen train {folder} --out {out} --resume")
+        raise typer.Exit(130)
+    _next(f"musicgen sample {out} --out out/{out.name} -n 4")
+
+
+@app.command()
+def sample(
+    checkpoint: CheckpointArgument,
+    out: Annotated[Path, typer.Option(help="folder to write into")],
+    count: Annotated[int, typer.Option("-n", min=1, max=256, help="how many pieces")] = 4,
+    bars: Annotated[
+        int | None, typer.Option(min=1, max=10_000, help="bars of each piece; left out, it ends by itself")
+    ] = None,
+    max_bars: Annotated[int, typer.Option(min=1, max=10_000, help="where a piece is told to end, if it has not")] = 64,
+    seed: SeedOption = 0,
+    temperature: TemperatureOption = 1.0,
+    top_k: TopKOption = 0,
+    top_p: TopPOption = 0.98,
+    min_p: MinPOption = 0.0,
+    prime: Annotated[Path | None, typer.Option(help="a score that the pieces begin with")] = None,
+    device: DeviceOption = Device.cpu,
+) -> None:
+    """Write new pieces as MIDI (and as ABC, where the model writes ABC)."""
+    from musicgen import workflows
+    from musicgen.sampling import SamplingConfig
+
+    with _bars_bar(count * (bars or max_bars)) as bar:
+        written = workflows.sample_pieces(
+            checkpoint,
+            out,
+            count=count,
+            bars=bars,
+            most_bars=max_bars,
+            seed=seed,
+            config=SamplingConfig(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p),
+            prime=prime,
+            device=device.value,
+            progress=bar,
+        )
+    for piece in written:
+        files = "  ".join(str(path) for path in piece.files)
+        print(
+            f"{files}  {piece.bars} bars, {piece.notes} notes, {piece.parts} parts, "
+            f"{piece.seconds:.0f} s, {piece.nats_per_note:.2f} nats a note"
+        )
+    _next(f"musicgen finish SCORE --checkpoint {checkpoint} --out out/finished.mid")
+
+
+@app.command()
+def finish(
+    score: Annotated[Path, typer.Argument(metavar="SCORE", help="the unfinished score")],
+    checkpoint: Annotated[Path, typer.Option(help="the model that goes on")],
+    out: Annotated[Path, typer.Option(help="the file to write: .mid, .musicxml or .abc")],
+    bars: Annotated[
+        int, typer.Option(min=1, max=10_000, help="bars to add, after a half-filled last bar is filled")
+    ] = 32,
+    takes: Annotated[int, typer.Option(min=1, max=64, help="how many continuations; all are kept, best first")] = 1,
+    new_only: Annotated[bool, typer.Option("--new-only", help="write the continuation alone")] = False,
+    roll: Annotated[Path | None, typer.Option(help="draw the first take as a piano roll, PNG")] = None,
+    seed: SeedOption = 0,
+    temperature: TemperatureOption = 1.0,
+    top_k: TopKOption = 0,
+    top_p: TopPOption = 0.95,
+    min_p: MinPOption = 0.0,
+    device: DeviceOption = Device.cpu,
+    as_json: JsonOption = False,
+) -> None:
+    """Finish an unfinished score: same instruments, metre and tempo, from where it stops."""
+    from dataclasses import asdict
+
+    from musicgen import workflows
+    from musicgen.sampling import SamplingConfig
+
+    def understood(found) -> None:
+        if as_json:
+            return
+        names = ", ".join(f"{p.name} {p.lowest}-{p.highest}" for p in found.parts)
+        full = "full" if found.last_bar_filled == 1 else f"{found.last_bar_filled:.0%} filled"
+        print(
+            f"read {score}: {found.bars} bars of {found.metre}, key {found.key}, {found.tempo_bpm:g} quarters a minute; "
+            f"last bar {full}; {len(found.parts)} parts: {names}",
+            file=sys.stderr,
+        )
+
+    with _bars_bar(0) as bar:
+        report = workflows.finish_score(
+            score,
+            checkpoint,
+            out,
+            bars=bars,
+            takes=takes,
+            new_only=new_only,
+            seed=seed,
+            config=SamplingConfig(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p),
+            device=device.value,
+            on_understood=understood,
+            progress=bar,
+        )
+    if roll is not None:
+        from musicgen.render.roll import draw_roll
+
+        draw_roll(report.takes[0].whole, roll, seam=report.takes[0].seam)
+    if as_json:
+        takes_json = [
+            {"file": str(f), "notes": t.notes, "nats_per_note": t.nats_per_note, "bars": len(t.whole.bars)}
+            for f, t in zip(report.files, report.takes, strict=True)
+        ]
+        print(
+            json.dumps({"understood": asdict(report.understanding), "takes": takes_json}, ensure_ascii=False, indent=1)
+        )
+        return
+    for path, take in zip(report.files, report.takes, strict=True):
+        print(f"{path}  {bars} new bars, {take.notes} new notes, {take.nats_per_note:.2f} nats a note")
+    if roll is not None:
+        print(f"{roll}  piano roll")
+
+
+@app.command()
+def convert(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="a score: .mid .abc .musicxml .xml .mxl .krn")],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="the file to write: .mid .abc .musicxml")],
+) -> None:
+    """Convert between formats, by suffix; a file of several tunes becomes several files."""
+    from musicgen import workflows
+
+    for path in workflows.convert(source, target):
+        print(path)
+
+
+@app.command()
+def evaluate(
+    checkpoint: CheckpointArgument,
+    folder: FolderArgument,
+    device: DeviceOption = Device.cpu,
+    as_json: JsonOption = False,
+) -> None:
+    """Nats a step, a note and (for ABC) a character, on whole pieces that the model was not trained on."""
+    from dataclasses import asdict
+
+    from musicgen import workflows
+
+    with _files_bar() as bar:
+        report = workflows.evaluate_checkpoint(checkpoint, folder, device=device.value, progress=bar)
+    found = report.evaluation
+    if as_json:
+        rates = {"per_step": found.per_step, "per_note": found.per_note, "per_character": found.per_character}
+        print(json.dumps({**asdict(found), **rates, "trained_on": report.trained_on}, indent=1))
+        return
+    rows = [
+        ("pieces", f"{found.pieces} unseen ({report.trained_on} left out: the model was trained on them)"),
+        ("nats a step", f"{found.per_step:.4f}"),
+        ("nats a note", f"{found.per_note:.4f}"),
+    ]
+    if found.per_character is not None:
+        rows.append(("nats a character", f"{found.per_character:.4f}"))
+    rows += [
+        (f"  of it {name}", f"{nats / max(found.notes, 1):.4f} a note") for name, nats in found.nats_by_field.items()
+    ]
+    _table(*rows)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="folder to write into; an earlier demo there is replaced")] = Path(
+        "out/demo"
+    ),
+    home: Annotated[Path, typer.Option(help="the folder that holds data/ and configs/")] = Path("."),
+    seed: SeedOption = 0,
+) -> None:
+    """The main job in small: train on the bundled music, write two pieces, finish Schubert's unfinished scherzo."""
+    from musicgen import workflows
+    from musicgen.config import load_config
+
+    data, fragment = workflows.bundled(home)
+    run = load_config(home / "configs" / "demo.yaml", [f"training.seed={seed}"])
+    checkpoint = out / "checkpoint"
+    workflows.remove_checkpoint(checkpoint)
+    print(f"1/3  training on {data}", file=sys.stderr)
+    trained = _train(str(data), run, checkpoint, False, "auto", quiet=True)
+    print("2/3  writing two new pieces", file=sys.stderr)
+    from musicgen.sampling import SamplingConfig
+
+    drawing = SamplingConfig(top_p=0.95)
+    with _bars_bar(2 * 16) as bar:
+        pieces = workflows.sample_pieces(checkpoint, out, count=2, bars=16, seed=seed, config=drawing, progress=bar)
+    print("3/3  finishing the nine bars of the scherzo of D.759", file=sys.stderr)
+    files: list[Path] = []
+    for suffix in (".mid", ".musicxml"):
+        with _bars_bar(0) as bar:
+            report = workflows.finish_score(
+                fragment.with_suffix(suffix),
+                checkpoint,
+                out / f"scherzo-finished{suffix}",
+                bars=32,
+                seed=seed,
+                config=drawing,
+                progress=bar,
+            )
+        files += report.files
+    from musicgen.render.roll import draw_roll
+
+    roll = out / "scherzo-finished.png"
+    draw_roll(report.takes[0].whole, roll, seam=report.takes[0].seam)
+    loss = f", {trained.valid.per_note:.2f} nats a note on an unseen movement" if trained.valid else ""
+    rows = [("a small model", f"{checkpoint}  {trained.parameters:,} parameters, {trained.seconds:.0f} s{loss}")]
+    rows += [
+        (f"new piece {i + 1}", f"{p.files[0]}  {p.bars} bars, {p.notes} notes, {p.parts} parts")
+        for i, p in enumerate(pieces)
+    ]
+    rows += [("the scherzo, finished", f"{path}  9 + 32 bars, {report.takes[0].notes} new notes") for path in files]
+    rows.append(("its piano roll", str(roll)))
+    _table(*rows)
+    _next("musicgen train FOLDER-OF-YOUR-OWN --config configs/orchestra-lstm.yaml --out checkpoints/mine")
+
+
+def main() -> None:
+    """Entry point: user errors become one line and exit code 2."""
+    try:
+        app()
+    except MusicgenError as error:
+        print(f"musicgen: {error}", file=sys.stderr)
+        sys.exit(2)
+    except BrokenPipeError:
+        sys.stderr.close()
+
+
+def _config(path: Path | None, changes: list[str] | None) -> RunConfig:
+    from musicgen.config import load_config
+
+    return load_config(path, changes or ())
+
+
+def _train(folder: str, run: RunConfig, out: Path, resume: bool, device: str, quiet: bool = False):
+    """Train with a bar on a terminal, and one line an evaluation elsewhere."""
+    from tqdm import tqdm
+
+    from musicgen import workflows
+
+    tty = sys.stderr.isatty()
+    bar: tqdm | None = None
+    best = float("inf")
+
+    def start(corpus, parameters: int) -> None:
+        nonlocal bar
+        where = "from the cache" if corpus.cached else "compiled"
+        notes = sum(p.notes for p in corpus.pieces)
+        print(
+            f"{len(corpus.pieces):,} pieces, {notes:,} notes ({where}); {run.model.decoder} of {parameters:,} parameters",
+            file=sys.stderr,
+        )
+        bar = tqdm(total=run.training.steps, unit="step", disable=not tty, dynamic_ncols=True, file=sys.stderr)
+
+    def step(report: StepReport) -> None:
+        nonlocal best
+        assert bar is not None
+        if bar.n == 0:
+            bar.update(report.step)
+        else:
+            bar.update(1)
+        if report.evaluation is not None:
+            loss = report.evaluation.per_note
+            best = min(best, loss)
+            if not tty:
+                print(
+                    f"step {report.step}/{run.training.steps}  loss {report.nats_per_note:.3f} nats a note  "
+                    f"validation {loss:.3f} (best {best:.3f})  {report.tokens / report.seconds:,.0f} tokens/s",
+                    file=sys.stderr,
+                    flush=True,
+                )
+        if tty and report.step % 5 == 0:
+            shown = {"loss": f"{report.nats_per_note:.3f}"}
+            if best < float("inf"):
+                shown["best valid"] = f"{best:.3f}"
+            if report.evaluation is None:
+                shown["tokens/s"] = f"{report.tokens / report.seconds:,.0f}"
+            bar.set_postfix(shown, refresh=False)
+
+    with _files_bar() as files:
+        report = workflows.train(
+            folder, run, out, resume=resume, device=device, on_files=files, on_start=start, on_step=step
+        )
+    if bar is not None:
+        bar.close()
+    if report.interrupted or quiet:
+        return report
+    unit = "a character" if report.valid and report.valid.per_character is not None else "a note"
+
+    def rate(found) -> str:
+        if found is None:
+            return "-"
+        value = found.per_character if unit == "a character" else found.per_note
+        return f"{value:.3f}"
+
+    _table(
+        ("checkpoint", str(report.folder)),
+        ("parameters", f"{report.parameters:,} ({run.model.decoder}, on {report.device})"),
+        ("pieces", f"{report.pieces:,} to learn from, {report.valid_pieces:,} kept for validation"),
+        ("steps", f"{report.step:,}{', stopped early' if report.stopped_early else ''}; best at {report.best_step:,}"),
+        ("time", f"{report.seconds / 60:.1f} minutes; {report.clipped_share:.0%} of gradients clipped"),
+        (
+            f"nats {unit}",
+            f"unigram {rate(report.unigram)}, train {rate(report.train)}, validation {rate(report.valid)}",
+        ),
+    )
+    return report
+
+
+@contextmanager
+def _files_bar():
+    """A callback(done, total) that draws a bar of files once there are more than a few."""
+    from tqdm import tqdm
+
+    bar: tqdm | None = None
+
+    def show(done: int, total: int) -> None:
+        nonlocal bar
+        if bar is None:
+            bar = tqdm(total=total, unit="file", desc="reading", file=sys.stderr, disable=None, delay=1, leave=False)
+        bar.update(done - bar.n)
+
+    try:
+        yield show
+    finally:
+        if bar is not None:
+            bar.close()
+
+
+@contextmanager
+def _bars_bar(total: int):
+    """A callback(bars written so far) that draws a bar of musical bars."""
+    from tqdm import tqdm
+
+    bar = tqdm(total=total or None, unit="bar", desc="writing", file=sys.stderr, disable=None, delay=1, leave=False)
+    try:
+        yield lambda bars: bar.update(bars - bar.n)
+    finally:
+        bar.close()
+
+
+def _table(*rows: tuple[str, str]) -> None:
+    width = max(len(name) for name, _ in rows)
+    for name, value in rows:
+        print(f"{name:<{width}}  {value}")
+
+
+def _counts(found: dict[str, int], most: int = 8) -> str:
+    shown = [f"{name} ({count})" for name, count in list(found.items())[:most]]
+    return ", ".join(shown) + (f", and {len(found) - most} more" if len(found) > most else "")
+
+
+def _next(command: str) -> None:
+    print(f"next: {command}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Out only: pictures of scores. Heavy imports stay inside the functions."""

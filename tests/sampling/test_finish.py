@@ -1,0 +1,236 @@
+"""The finish contract, on real scores: the original untouched, an exact seam, the same band, as many bars as asked."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import mido
+import numpy as np
+import pytest
+
+from musicgen import workflows
+from musicgen.errors import FinishError, MusicgenError
+from musicgen.formats import read_score, write_score
+from musicgen.formats.instruments import playing_range
+from musicgen.sampling import SamplingConfig, finish, understand
+from musicgen.sampling.finish import lend_programs
+from musicgen.score import Part, Score, clip, notes_array, unfold
+
+
+def continue_(fragment: Score, loaded, **options):
+    options = {"bars": 3, "config": SamplingConfig(), "seen_parts": loaded.corpus["seen"].get("part"), **options}
+    return finish(fragment, loaded.model, loaded.tokenizer, **options)
+
+
+def assert_kept(fragment: Score, take) -> None:
+    """Every original note is there, unchanged and in its part; every other note starts at the seam or later."""
+    assert take.seam == fragment.length
+    assert len(take.whole.parts) == len(fragment.parts)
+    for before, after, new in zip(fragment.parts, take.whole.parts, take.new.parts, strict=True):
+        assert (before.name, before.program, before.is_drum) == (after.name, after.program, after.is_drum)
+        old = after.notes[after.notes["onset"] < fragment.length]
+        assert np.array_equal(old, before.notes)
+        assert len(after.notes) == len(before.notes) + len(new.notes)
+        assert not len(new.notes) or new.notes["onset"].min() >= fragment.length
+
+
+@pytest.fixture(scope="module")
+def scherzo(data) -> Score:
+    return read_score(data / "schubert-d759" / "scherzo.musicxml")
+
+
+def test_the_scherzo_goes_on_exactly_where_it_stops(orchestra, scherzo):
+    for take in continue_(scherzo, orchestra, bars=4, takes=3):
+        assert_kept(scherzo, take)
+        assert len(take.whole.bars) == 9 + 4
+        assert take.whole.length == (9 + 4) * 1440
+        assert take.whole.metres == scherzo.metres
+        assert take.whole.tempos == scherzo.tempos
+        assert take.whole.keys == scherzo.keys
+        assert take.notes > 0
+
+
+def test_every_new_note_lies_in_the_range_of_its_instrument(orchestra, scherzo):
+    (take,) = continue_(scherzo, orchestra, bars=6)
+    for before, new in zip(scherzo.parts, take.new.parts, strict=True):
+        low, high = playing_range(before.program)
+        low, high = min(low, before.notes["pitch"].min()), max(high, before.notes["pitch"].max())
+        assert all(low <= pitch <= high for pitch in new.notes["pitch"].tolist())
+
+
+def test_a_bar_that_is_half_there_is_filled_and_no_new_note_starts_before_the_seam(orchestra, scherzo):
+    """Cut in the middle of bar 5, between two notes of the orchestra."""
+    for cut in (4 * 1440 + 480, 4 * 1440 + 613, 5 * 1440 - 1):
+        fragment = clip(scherzo, cut)
+        (take,) = continue_(fragment, orchestra, bars=2)
+        assert_kept(fragment, take)
+        assert take.whole.length == 7 * 1440
+        assert take.whole.bars.tolist() == [i * 1440 for i in range(7)]
+
+
+def test_the_same_seed_gives_the_same_music_and_another_seed_other_music(orchestra, scherzo):
+    one, same, other = (continue_(scherzo, orchestra, seed=seed)[0] for seed in (1, 1, 2))
+    assert one.whole == same.whole
+    assert one.whole != other.whole
+
+
+def test_takes_come_best_first(orchestra, scherzo):
+    takes = continue_(scherzo, orchestra, takes=4)
+    rates = [take.nats_per_note for take in takes]
+    assert rates == sorted(rates)
+    assert len({tuple(t.new.parts[0].notes["pitch"].tolist()) + (t.notes,) for t in takes}) > 1
+
+
+def test_drums_go_on_with_the_drums_they_have_used(rock, data):
+    fragment = read_score(data / "freedoom" / "d_e1m8.mid")
+    fragment = clip(fragment, int(fragment.bars[8]))
+    assert any(part.is_drum for part in fragment.parts)
+    (take,) = continue_(fragment, rock, bars=4)
+    assert_kept(fragment, take)
+    for before, new in zip(fragment.parts, take.new.parts, strict=True):
+        if before.is_drum and len(before.notes):
+            low, high = before.notes["pitch"].min(), before.notes["pitch"].max()
+            assert all(low <= key <= high for key in new.notes["pitch"].tolist())
+
+
+def test_a_tune_cut_in_the_middle_of_a_bar_is_finished(tunes, data, tmp_path):
+    """ABC in, ABC out: the half-filled bar is filled, then come as many bars as asked."""
+    text = "X:1\nT:cut short\nM:6/8\nL:1/8\nK:D\n|:A|dAF DFA|ded cBA|dcd efg|fe"
+    source = tmp_path / "cut.abc"
+    source.write_text(text)
+    fragment = read_score(source, as_written=True)
+    (take,) = continue_(fragment, tunes, bars=4)
+    assert_kept(fragment, take)
+    assert len(take.whole.bars) == len(fragment.bars) + 4
+    lengths = take.whole.bar_lengths.tolist()
+    assert lengths[: len(fragment.bars)] == [240, 1440, 1440, 1440, 1440]
+    target = tmp_path / "finished.abc"
+    write_score(take.whole, target)
+    again = read_score(target, as_written=True)
+    assert np.array_equal(again.parts[0].notes["pitch"], take.whole.parts[0].notes["pitch"])
+
+
+def test_a_tune_is_finished_by_a_bars_model_too(orchestra, data):
+    tune = read_score(data / "irish" / "tunes.abc")
+    fragment = clip(tune, int(tune.bars[3]) + 360)
+    (take,) = continue_(fragment, orchestra, bars=2)
+    assert_kept(fragment, take)
+
+
+def test_instruments_the_model_never_met_are_lent_the_nearest_it_has(orchestra, scherzo):
+    strange = replace(scherzo, parts=tuple(replace(p, program=p.program ^ 1) for p in scherzo.parts))
+    (take,) = continue_(strange, orchestra, bars=2)
+    assert_kept(strange, take)
+    seen = orchestra.corpus["seen"]["part"]
+    met = {(value - 2) // 8 for value in seen}
+    assert {part.program for part in lend_programs(strange.parts, seen)} <= met
+
+
+def test_a_part_that_never_played_stays_silent(orchestra, scherzo):
+    silent = replace(scherzo, parts=(*scherzo.parts, Part("Tuba", 58)))
+    (take,) = continue_(silent, orchestra)
+    assert_kept(silent, take)
+    assert len(take.new.parts[-1].notes) == 0
+
+
+def test_a_score_without_notes_is_refused_with_the_reason(orchestra):
+    with pytest.raises(FinishError, match="no notes"):
+        continue_(Score(parts=(Part("Flute", 73),), length=1920), orchestra)
+
+
+def test_more_than_one_part_is_refused_by_a_model_of_melodies(tunes, scherzo):
+    with pytest.raises(FinishError):
+        continue_(scherzo, tunes)
+
+
+def test_understanding_says_what_was_read(scherzo):
+    found = understand(clip(scherzo, 4 * 1440 + 720))
+    assert len(found.parts) == 13
+    assert (found.metre, found.bars, found.seam) == ("3/4", 5, 4 * 1440 + 720)
+    assert found.last_bar_filled == 0.5
+    assert found.key == "+2 minor"
+
+
+def messages(path) -> list[list[tuple[int, bytes]]]:
+    tracks = []
+    for track in mido.MidiFile(path, clip=True, charset="latin-1").tracks:
+        now, found = 0, []
+        for message in track:
+            now += message.time
+            if message.type != "end_of_track":
+                found.append((now, bytes(message.bytes())))
+        tracks.append(found)
+    return tracks
+
+
+def assert_original_events(before, after, seam_ticks: int) -> None:
+    """Each track's events are all in the continued file, in their order; what was added is at the seam or later."""
+    for old, new in zip(messages(before), messages(after), strict=True):
+        left = list(new)
+        at = 0
+        for event in old:
+            at = left.index(event, at)
+            left.pop(at)
+        assert all(tick >= seam_ticks for tick, _ in left)
+
+
+def test_a_midi_file_is_continued_with_every_original_event_in_place(orchestra, data, tmp_path):
+    source, out = data / "schubert-d759" / "scherzo.mid", tmp_path / "finished.mid"
+    workflows.finish_score(source, orchestra.folder, out, bars=2)
+    assert_original_events(source, out, 12960)
+    assert len(read_score(out).bars) == 11
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["D759_mvt1_mutopia-lilypond.mid", "D759_mvt3_sequenced-yokota.mid"])
+def test_schuberts_own_movements_are_continued_from_midi(orchestra, shared_data, tmp_path, name):
+    """22 parts and 477 bars; and a sequencer's file full of controllers and Shift-JIS texts."""
+    source, out = shared_data / "schubert-d759-unfinished" / name, tmp_path / "finished.mid"
+    fragment = read_score(source)
+    report = workflows.finish_score(source, orchestra.folder, out, bars=4)
+    (take,) = report.takes
+    assert_kept(fragment, take)
+    division = mido.MidiFile(source, charset="latin-1").ticks_per_beat
+    assert_original_events(source, out, round(fragment.length * division / 480))
+    again = read_score(out)
+    assert len(again.parts) == len(fragment.parts)
+    for before, after in zip(fragment.parts, again.parts, strict=True):
+        assert np.array_equal(after.notes[after.notes["onset"] < fragment.length], before.notes)
+
+
+@pytest.mark.slow
+def test_the_first_movement_is_continued_from_musicxml(orchestra, shared_data, tmp_path):
+    source = shared_data / "schubert-d759-unfinished" / "D759_mvt1_from-midi.mxl"
+    fragment = unfold(read_score(source))
+    report = workflows.finish_score(source, orchestra.folder, tmp_path / "finished.musicxml", bars=2)
+    assert_kept(fragment, report.takes[0])
+    assert (tmp_path / "finished.musicxml").stat().st_size > 0
+
+
+def test_only_the_new_bars_are_written_when_asked(orchestra, data, tmp_path):
+    out = tmp_path / "new.mid"
+    workflows.finish_score(data / "schubert-d759" / "scherzo.mid", orchestra.folder, out, bars=2, new_only=True)
+    assert read_score(out).length <= 2 * 1440
+
+
+def test_all_takes_are_kept(orchestra, data, tmp_path):
+    source = data / "schubert-d759" / "scherzo.mid"
+    report = workflows.finish_score(source, orchestra.folder, tmp_path / "f.mid", bars=1, takes=3)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["f-take2.mid", "f-take3.mid", "f.mid"]
+    assert len(report.files) == 3
+
+
+def test_the_original_is_never_written_over(orchestra, data):
+    source = data / "schubert-d759" / "scherzo.mid"
+    before = source.read_bytes()
+    with pytest.raises(MusicgenError, match="never written over"):
+        workflows.finish_score(source, orchestra.folder, source)
+    assert source.read_bytes() == before
+
+
+def test_a_note_struck_across_the_seam_does_not_hang(orchestra):
+    notes = notes_array([(0, 480, 60, 80), (480, 960, 64, 80)])
+    fragment = Score(parts=(Part("Flute", 73, False, notes),))
+    (take,) = continue_(fragment, orchestra, bars=2)
+    assert take.whole.length == 3 * 1920
+    assert all(part.end <= take.whole.length for part in take.whole.parts)
