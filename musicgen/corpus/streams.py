@@ -27,6 +27,9 @@ class Batch:
     valid: np.ndarray  # (B, T) bool: False where a piece has ended
     notes: int  # how many of the valid targets are notes
     fresh: np.ndarray  # (B,) bool: rows that begin a piece here
+    masks: dict[
+        int, np.ndarray
+    ]  # field -> (B, T, size) bool: values that `targets` could have had (see tokens.tokenizer)
 
 
 @dataclass
@@ -137,13 +140,16 @@ def gather(rows: Sequence[tuple[np.ndarray, np.ndarray, int]], length: int, toke
     coordinates = np.zeros((*shape, rows[0][1].shape[1]), dtype=np.int64)
     valid = np.zeros(shape, dtype=bool)
     notes = 0
+    masks: dict[int, np.ndarray] = {}
     for b, (piece, located, at) in enumerate(rows):
         n = max(min(length, len(piece) - 1 - at), 0)
         steps[b, :n], targets[b, :n] = piece[at : at + n], piece[at + 1 : at + 1 + n]
         coordinates[b, :n] = located[at : at + n]
         valid[b, :n] = True
         notes += int(tokenizer.is_note(piece[at + 1 : at + 1 + n]).sum())
-    return Batch(steps, coordinates, targets, valid, notes, np.array([at == 0 for _, _, at in rows]))
+        for field, mask in tokenizer.masks(piece, located, at + 1, at + 1 + n).items() if n else ():
+            masks.setdefault(field, np.ones((*shape, mask.shape[1]), dtype=bool))[b, :n] = mask
+    return Batch(steps, coordinates, targets, valid, notes, np.array([at == 0 for _, _, at in rows]), masks)
 
 
 def whole_pieces(

@@ -7,7 +7,7 @@ language model of the lecture.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -47,10 +47,8 @@ class Embedding(nn.Module):
         self.fields = nn.ModuleList(nn.Embedding(size, dim) for size in fields)
         self.coordinates = nn.ModuleList(nn.Embedding(size, dim) for size in coordinates)
         self.dropout = nn.Dropout(dropout)
-        for table in self.fields:
-            nn.init.normal_(table.weight, std=0.5)
-        for table in self.coordinates:
-            nn.init.normal_(table.weight, std=0.1)
+        for table in (*self.fields, *self.coordinates):
+            nn.init.normal_(table.weight, std=0.1)  # small, so that a value never met in training says little
         if len(fields) > 1:
             for table in self.fields:
                 nn.init.zeros_(table.weight[NONE])
@@ -78,7 +76,7 @@ class Head(nn.Module):
         self.known = nn.ModuleList(nn.Embedding(size, dim) for size in fields[:-1])
         self.mix = nn.ModuleList(nn.Linear(dim, dim) for _ in fields[1:])
         for table in self.known:
-            nn.init.normal_(table.weight, std=0.5)
+            nn.init.normal_(table.weight, std=0.1)
 
     def context(self, outputs: Tensor) -> Tensor:
         """What every field starts from: (..., D) from the decoder's outputs (..., D)."""
@@ -91,11 +89,12 @@ class Head(nn.Module):
         mixed = context + sum(table(value) for table, value in zip(self.known, known, strict=False))
         return self.logits[index](mixed + functional.gelu(self.mix[index - 1](mixed)))
 
-    def nll(self, outputs: Tensor, targets: Tensor, valid: Tensor) -> Tensor:
+    def nll(self, outputs: Tensor, targets: Tensor, valid: Tensor, masks: Mapping[int, Tensor] | None = None) -> Tensor:
         """Negative log-likelihood of each field of each target, in nats.
 
         outputs: (B, T, D); targets: (B, T, F) int64; valid: (B, T) bool, False for padding. Returns (N, F) float32 for
-        the N valid positions, in order; zero where a step does not use the field.
+        the N valid positions, in order; zero where a step does not use the field. masks: field -> (B, T, size) bool,
+        values that could have stood there; no probability goes to others.
         """
         context = self.context(outputs[valid])  # (N, D)
         goal = targets[valid]  # (N, F)
@@ -105,6 +104,9 @@ class Head(nn.Module):
             rows = context if used is None else context[used]
             wanted = goal if used is None else goal[used]
             logits = self.field(index, rows, wanted.unbind(-1)[:index]).float()
+            if masks and index in masks:
+                possible = masks[index][valid] if used is None else masks[index][valid][used]
+                logits = logits.masked_fill(~possible, -torch.inf)
             if index:
                 logits = logits.index_fill(-1, torch.tensor(NONE, device=logits.device), -torch.inf)
             loss = functional.cross_entropy(logits, wanted[:, index], reduction="none")
@@ -122,9 +124,7 @@ class Model(nn.Module):
         super().__init__()
         options = {name: getattr(config, name) for name in OPTIONS[config.decoder]}
         self.embedding = Embedding(fields, coordinates, config.dim, config.dropout)
-        self.decoder = DECODERS[config.decoder](
-            dim=config.dim, layers=config.layers, dropout=config.dropout, **options
-        )
+        self.decoder = DECODERS[config.decoder](dim=config.dim, layers=config.layers, dropout=config.dropout, **options)
         self.head = Head(fields, config.dim, config.dropout)
 
     def initial_state(self, batch: int) -> State:

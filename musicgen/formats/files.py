@@ -47,9 +47,12 @@ def read_tunes(path: str | Path) -> list[Score | FormatError]:
         known = " ".join(READERS)
         raise UnsupportedFormat(f"{path}: no reader for {path.suffix or 'a file without suffix'!r}; known: {known}")
     try:
-        size = path.stat().st_size
+        return _read(path, path.stat().st_size)
     except OSError as error:
         raise FormatError(f"{path}: {error.strerror or error}") from error
+
+
+def _read(path: Path, size: int) -> list[Score | FormatError]:
     if not path.is_file():
         raise FormatError(f"{path}: not a file")
     if size == 0:

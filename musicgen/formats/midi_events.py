@@ -159,8 +159,8 @@ def write_continuation(
     """Write `original` with new notes in its own tracks.
 
     parts: the original's, as formats.midi reads them. new: for each a NOTE array at 480 ticks a quarter, no onset
-    before `seam`; `end`: where the piece now stops. A marker stands at the seam. A new note lasts at least one of the file's
-    ticks, and a channel that several programs share is told the program before each note that needs it. Raises
+    before `seam`; `end`: where the piece now stops. A marker stands at the seam. A new note lasts at least one of the
+    file's ticks, and a channel that several programs share is told the program before each note that needs it. Raises
     FormatError.
     """
     header, tracks, others = read_tracks(original)

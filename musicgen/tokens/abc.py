@@ -195,6 +195,10 @@ class AbcTokenizer:
         ended = np.isin(symbols[owner], (START, END))
         return locate_symbols(symbols)[np.where(ended, owner, np.maximum(owner - 1, 0))]
 
+    def masks(self, steps: np.ndarray, coordinates: np.ndarray, start: int, stop: int) -> dict[int, np.ndarray]:
+        """None: the bars of real tunes do as they like."""
+        return {}
+
     def is_note(self, steps: np.ndarray) -> np.ndarray:
         """(T,) bool: pitches (in characters: the first of each); a tied continuation counts again."""
         flat = np.asarray(steps).reshape(-1).astype(np.int64)

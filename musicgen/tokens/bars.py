@@ -39,9 +39,11 @@ from musicgen.tokens.bars_vocabulary import (
     CONDUCTOR,
     COORDINATES,
     DRUM,
+    DRUM_PARTS,
     DURATIONS,
     END,
     FIELDS,
+    INSTANCES,
     INSTRUMENT,
     KEY,
     KEYS,
@@ -50,7 +52,9 @@ from musicgen.tokens.bars_vocabulary import (
     METRE,
     METRES,
     PART,
+    PART_FIELD,
     PITCH,
+    PITCH_FIELD,
     POSITION,
     START,
     TEMPI,
@@ -58,6 +62,7 @@ from musicgen.tokens.bars_vocabulary import (
     TRANSPOSED_KEYS,
     UNIT,
     VELOCITIES,
+    WHEN_FIELD,
     duration_class,
     part_of,
     part_values,
@@ -197,7 +202,10 @@ class BarsTokenizer:
         )
 
     def locate(self, steps: np.ndarray) -> np.ndarray:
-        """(T, 3) int16: beat (1 + position), bar_length (units), bars_left (1 + how many); 0 before the first bar."""
+        """(T, 4) int16: beat (1 + position), bar_length (in units), bars_left (1 + how many), instrument (1 + kind).
+
+        Beat and bar_length are 0 before the first bar, instrument is 0 after a step that is no instrument's.
+        """
         when = np.asarray(steps[:, 0], dtype=np.int64)
         is_bar = when == BAR
         bar = np.cumsum(is_bar)
@@ -208,11 +216,39 @@ class BarsTokenizer:
         position = np.where(is_bar, 0, when - POSITION)
         beat = np.where(latest >= 0, 1 + position[np.maximum(latest, 0)], 0)
         left = np.where(bar > 0, 1 + np.minimum(total - bar, BARS_LEFT), 1 + min(total, BARS_LEFT))
-        return np.stack([beat, lengths[bar], left], axis=1).astype(np.int16)
+        part = np.asarray(steps[:, 1], dtype=np.int64)
+        instrument = np.where(part >= INSTRUMENT, 1 + (part - INSTRUMENT) // INSTANCES, 0)
+        return np.stack([beat, lengths[bar], left, instrument], axis=1).astype(np.int16)
 
     def is_note(self, steps: np.ndarray) -> np.ndarray:
         """(T,) bool."""
         return (steps[:, 0] >= POSITION) & (steps[:, 1] >= INSTRUMENT)
+
+    def masks(self, steps: np.ndarray, coordinates: np.ndarray, start: int, stop: int) -> dict[int, np.ndarray]:
+        """{field: (stop - start, size) bool}: what the fields when, part and pitch of steps start..stop-1 may be.
+
+        Of the grammar, the part that holds for any score: positions go forward and stay in the bar, only the roster
+        plays, and what starts together is sorted by part and pitch. See tokens.tokenizer.Tokenizer.
+        """
+        wanted, before = steps[start:stop].astype(np.int64), steps[start - 1 : stop - 1].astype(np.int64)
+        beat, bar_length = coordinates[start - 1 : stop - 1, :2].astype(np.int64).T
+        position = np.maximum(beat - 1, 0)
+        place = np.arange(WHEN_FIELD.size) - POSITION
+        when = (place < 0) | ((place >= position[:, None]) & (place < bar_length[:, None]))
+
+        same = (wanted[:, 0] - POSITION == position) & (before[:, 0] >= POSITION)
+        roster = np.zeros(PART_FIELD.size, dtype=bool)
+        roster[[CONDUCTOR, *steps[steps[:, 0] == PART, 1].tolist()]] = True
+        value = np.arange(PART_FIELD.size)
+        part = roster & (value >= np.where(same, before[:, 1], 0)[:, None])
+        part[wanted[:, 0] == PART] = True
+
+        first = np.select([wanted[:, 1] == CONDUCTOR, wanted[:, 1] >= DRUM_PARTS], [METRE, DRUM], PITCH)
+        last = np.select([wanted[:, 1] == CONDUCTOR, wanted[:, 1] >= DRUM_PARTS], [PITCH_FIELD.size, METRE], DRUM)
+        first = np.where(same & (before[:, 1] == wanted[:, 1]), before[:, 2] + 1, first)
+        value = np.arange(PITCH_FIELD.size)
+        pitch = (value >= first[:, None]) & (value < last[:, None])
+        return {0: when, 1: part, 2: pitch}
 
     def transpose(self, steps: np.ndarray, semitones: int) -> np.ndarray | None:
         """Pitched notes and keys moved, drums left; None where a note would leave the 128 pitches."""

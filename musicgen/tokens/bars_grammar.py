@@ -66,6 +66,7 @@ class BarsCursor:
         self.bar_units = 0
         self.position = 0
         self.last = (0, 0)  # part and pitch of the last step at this position; (0, 0): none yet
+        self.player = 0  # part of the last step, where it has one
         self.metre_due = False
         self.steady = False
         self.not_before = 0
@@ -76,7 +77,8 @@ class BarsCursor:
 
     def coordinates(self) -> tuple[int, ...]:
         left = 0 if self.bars is None else 1 + min(max(self.bars - self.bar, 0), BARS_LEFT)
-        return (1 + self.position if self.bar else 0, self.bar_units, left)
+        instrument = 1 + (self.player - INSTRUMENT) // INSTANCES if self.player >= INSTRUMENT else 0
+        return (1 + self.position if self.bar else 0, self.bar_units, left, instrument)
 
     def allowed(self, chosen: Sequence[int]) -> np.ndarray:
         """(size,) bool for field number len(chosen); see tokens.tokenizer.Cursor."""
@@ -203,6 +205,7 @@ class BarsCursor:
             self.last = (part, pitch)
         elif when != START:
             raise TokenError(f"bar {self.bar}: {when} is no value of when")
+        self.player = part
 
     def _range(self, part: int) -> tuple[int, int]:
         """Lowest and highest value of field `pitch` for an instrument."""

@@ -26,6 +26,8 @@ MAX_PARTS = 64
 START, END, BAR, PART, POSITION = 1, 2, 3, 4, 5
 # field `part`
 CONDUCTOR, INSTRUMENT = 1, 2
+DRUM_PARTS = INSTRUMENT + (KINDS - 1) * INSTANCES
+"""From here on, values of field `part` are drums."""
 # field `pitch`
 PITCH, DRUM = 1, 129
 METRES = tuple(
@@ -70,6 +72,7 @@ COORDINATES = (
     Coordinate("beat", 1 + LONGEST_BAR),
     Coordinate("bar_length", 1 + LONGEST_BAR),
     Coordinate("bars_left", 2 + BARS_LEFT),
+    Coordinate("instrument", 1 + KINDS),
 )
 
 TRANSPOSED_KEYS = np.array([[KEYS.index((transpose_fifths(f, s), mode)) for f, mode in KEYS] for s in range(12)])

@@ -67,7 +67,7 @@ class Cursor(Protocol):
         ...
 
     def keep_course(self) -> None:
-        """From here on hold metre, key, tempo and roster as they are: a prompt has been walked, and its rest is wanted."""
+        """From here on hold metre, key, tempo and roster: a prompt has been walked, and its continuation is wanted."""
         ...
 
     def coordinates(self) -> tuple[int, ...]:
@@ -104,6 +104,15 @@ class Tokenizer(Protocol):
 
     def locate(self, steps: np.ndarray) -> np.ndarray:
         """(T, C) int16: the coordinates after each step of a whole piece."""
+        ...
+
+    def masks(self, steps: np.ndarray, coordinates: np.ndarray, start: int, stop: int) -> dict[int, np.ndarray]:
+        """{field: (stop - start, size) bool}: values that steps start..stop-1 of a whole piece could have had.
+
+        What the grammar knows of any real score, in one vectorised pass: a model need not spend probability on the rest.
+        Each mask may use the steps before it and the fields before its own. steps: (T, F); coordinates: (T, C), as
+        `locate` gives them; 1 <= start. Fields that are left out are not bounded.
+        """
         ...
 
     def is_note(self, steps: np.ndarray) -> np.ndarray:

@@ -36,10 +36,14 @@ class Evaluation:
         return None if self.characters is None else self.nats / max(self.characters, 1)
 
 
-def to_tensors(batch: Batch, device: torch.device) -> tuple[torch.Tensor, ...]:
-    """steps, coordinates, targets, valid, fresh of a Batch on `device`."""
+def to_tensors(batch: Batch, device: torch.device) -> tuple[list[torch.Tensor], dict[int, torch.Tensor]]:
+    """([steps, coordinates, targets, valid, fresh], masks) of a Batch on `device`."""
+
+    def moved(array: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(array).to(device, non_blocking=True)
+
     arrays = (batch.steps, batch.coordinates, batch.targets, batch.valid, batch.fresh)
-    return tuple(torch.from_numpy(array).to(device, non_blocking=True) for array in arrays)
+    return [moved(array) for array in arrays], {field: moved(mask) for field, mask in batch.masks.items()}
 
 
 @torch.no_grad()
@@ -55,9 +59,9 @@ def evaluate(
     for group in whole_pieces(corpus, pieces, streams=streams, chunk=chunk, hide=hide):
         state = model.initial_state(len(group[0].fresh))
         for batch in group:
-            inputs, coordinates, targets, valid, _ = to_tensors(batch, device)
+            (inputs, coordinates, targets, valid, _), masks = to_tensors(batch, device)
             outputs, state = model(inputs, coordinates, state)
-            total += model.head.nll(outputs, targets, valid).double().sum(dim=0).cpu()
+            total += model.head.nll(outputs, targets, valid, masks).double().sum(dim=0).cpu()
             steps += int(batch.valid.sum())
             notes += batch.notes
     model.train(was_training)
@@ -73,7 +77,7 @@ def evaluate(
 
 
 def unigram(corpus: Corpus, train: Sequence[Piece], pieces: Sequence[Piece]) -> Evaluation:
-    """What a model scores on `pieces` that knows only how often each value of each field occurs in `train` (plus one)."""
+    """The score on `pieces` of a model that knows how often each value of each field occurs in `train` (plus one)."""
     fields = corpus.tokenizer.fields
     counts = [np.ones(f.size) for f in fields]
     for piece in train:

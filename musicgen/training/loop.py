@@ -107,10 +107,10 @@ class Trainer:
     def _update(self) -> StepReport:
         began = time.perf_counter()
         batch = next(self.streams)
-        steps, coordinates, targets, valid, fresh = to_tensors(batch, self.device)
+        (steps, coordinates, targets, valid, fresh), masks = to_tensors(batch, self.device)
         state = forget(detach(self.state), fresh)
         outputs, self.state = self.model(steps, coordinates, state)
-        nats = self.model.head.nll(outputs, targets, valid).sum()
+        nats = self.model.head.nll(outputs, targets, valid, masks).sum()
         tokens = int(batch.valid.sum())
         loss = nats / max(tokens, 1)
         self.optimizer.zero_grad(set_to_none=True)

@@ -348,6 +348,11 @@ def test_any_clock_becomes_480_ticks(ticks, tmp_path):
     assert read_bytes(data, tmp_path).parts[0].notes.tolist() == [(onset, pytest.approx(duration, abs=1), 60, 80)]
 
 
+def test_a_finer_clock_is_rounded_to_the_nearest_tick(tmp_path):
+    data = midi_bytes((130, "90 3c 50"), (128, "80 3c 40"), ticks=1024)  # 60.94 to 120.94
+    assert read_bytes(data, tmp_path).parts[0].notes.tolist() == [(61, 60, 60, 80)]
+
+
 def test_programs_that_follow_each_other_in_a_channel_are_parts_of_their_own(tmp_path):
     data = midi_bytes(
         (0, "c0 28"), (0, "90 3c 50"), (96, "80 3c 40"), (0, "c0 2d"), (0, "90 3e 50"), (96, "80 3e 40"), ticks=96

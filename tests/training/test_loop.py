@@ -66,11 +66,11 @@ def test_chunks_as_long_as_the_piece_give_the_gradient_of_full_backpropagation(c
     run.streams.pieces = sorted(corpus.pieces, key=lambda p: p.length)[:1]
     run.model.eval()
     batch = next(run.streams)
-    steps, where, targets, valid, fresh = to_tensors(batch, CPU)
+    (steps, where, targets, valid, fresh), masks = to_tensors(batch, CPU)
     assert steps.shape[1] == run.streams.pieces[0].length - 1
     run.model.zero_grad()
     outputs, _ = run.model(steps, where, forget(detach(run.model.initial_state(1)), fresh))
-    run.model.head.nll(outputs, targets, valid).sum().backward()
+    run.model.head.nll(outputs, targets, valid, masks).sum().backward()
     ours = {n: p.grad.clone() for n, p in run.model.named_parameters() if p.grad is not None}
 
     whole = torch.from_numpy(np.asarray(corpus.steps_of(run.streams.pieces[0])).astype(np.int64))
@@ -78,7 +78,7 @@ def test_chunks_as_long_as_the_piece_give_the_gradient_of_full_backpropagation(c
     run.model.zero_grad()
     outputs, _ = run.model(whole[None, :-1], places[None, :-1], run.model.initial_state(1))
     everything = torch.ones(1, len(whole) - 1, dtype=torch.bool)
-    run.model.head.nll(outputs, whole[None, 1:], everything).sum().backward()
+    run.model.head.nll(outputs, whole[None, 1:], everything, masks).sum().backward()
     for name, parameter in run.model.named_parameters():
         if parameter.grad is not None:
             assert torch.equal(ours[name], parameter.grad), name

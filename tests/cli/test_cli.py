@@ -1,0 +1,153 @@
+"""The commands as a user meets them: what they print, where, and how they refuse."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from musicgen.formats import read_score
+
+SMALL = ["--set", "model.dim=16", "--set", "model.layers=1", "--set", "training.streams=2", "--set", "training.chunk=16"]
+BRIEF = [*SMALL, "--set", "training.steps=4", "--set", "training.evaluate_every=2", "--set", "training.warmup=1"]
+
+
+def musicgen(*words: object, cwd: Path | None = None) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-W", "error::DeprecationWarning", "-m", "musicgen", *map(str, words)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd, env=environment)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(data, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("cli") / "model"
+    done = musicgen("train", data / "freedoom", "--out", out, *BRIEF)
+    assert done.returncode == 0, done.stderr
+    assert "validation" in done.stdout
+    assert "next: musicgen sample" in done.stderr
+    assert "step 4/4" in done.stderr  # not a terminal: one line an evaluation
+    return out
+
+
+def test_help_names_every_command():
+    done = musicgen("--help")
+    assert done.returncode == 0
+    for command in ("check", "train", "sample", "finish", "convert", "evaluate", "demo"):
+        assert command in done.stdout
+
+
+@pytest.mark.parametrize("command", ["check", "train", "sample", "finish", "convert", "evaluate", "demo"])
+def test_every_option_has_help(command):
+    done = musicgen(command, "--help")
+    assert done.returncode == 0
+    options = [line for line in done.stdout.splitlines() if line.strip().startswith("--")]
+    bare = [line for line in options if len(line.split()) == 1 and "--help" not in line]
+    assert options
+    assert not bare
+
+
+def test_check_reports_in_words_and_in_json(data, tmp_path):
+    folder = tmp_path / "scores"
+    shutil.copytree(data / "freedoom", folder)
+    (folder / "broken.mid").write_bytes(b"MThd not really")
+    shutil.copy(folder / "d_intro.mid", folder / "twin.mid")
+    done = musicgen("check", folder, *SMALL)
+    assert done.returncode == 0, done.stderr
+    assert "broken.mid" in done.stdout
+    assert "the same music as" in done.stdout
+    for word in ("notes", "bars", "metres", "tempi", "steps", "memory"):
+        assert word in done.stdout
+    report = json.loads(musicgen("check", folder, "--json", *SMALL).stdout)
+    assert report["duplicates"] == 1
+    assert report["notes"] > 1000
+    assert {f["path"] for f in report["files"] if f["skipped"]} == {"broken.mid", "twin.mid"}
+
+
+def test_sample_writes_midi_and_says_what(checkpoint, tmp_path):
+    done = musicgen("sample", checkpoint, "--out", tmp_path, "-n", 2, "--bars", 2, "--seed", 3)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert len(lines) == 2
+    for line in lines:
+        assert Path(line.split()[0]).exists()
+        assert "2 bars" in line
+
+
+def test_finish_says_what_it_understood_and_draws_the_roll(checkpoint, data, tmp_path):
+    out, roll = tmp_path / "done.mid", tmp_path / "roll.png"
+    score = data / "schubert-d759" / "scherzo.mid"
+    done = musicgen("finish", score, "--checkpoint", checkpoint, "--out", out, "--bars", 2, "--roll", roll)
+    assert done.returncode == 0, done.stderr
+    assert "9 bars of 3/4" in done.stderr
+    assert "13 parts" in done.stderr
+    assert len(read_score(out).bars) == 11
+    assert roll.read_bytes()[:4] == b"\x89PNG"
+
+
+def test_finish_answers_in_json(checkpoint, data, tmp_path):
+    score = data / "schubert-d759" / "scherzo.mid"
+    words = ("finish", score, "--checkpoint", checkpoint, "--out", tmp_path / "f.mid", "--bars", 1, "--takes", 2)
+    report = json.loads(musicgen(*words, "--json").stdout)
+    assert report["understood"]["bars"] == 9
+    assert len(report["takes"]) == 2
+
+
+def test_evaluate_leaves_out_what_the_model_was_trained_on(checkpoint, data):
+    report = json.loads(musicgen("evaluate", checkpoint, data / "freedoom", "--json").stdout)
+    assert report["pieces"] == 1
+    assert report["trained_on"] == 3
+    assert report["per_note"] > 0
+
+
+def test_convert_goes_by_suffix(data, tmp_path):
+    done = musicgen("convert", data / "kern" / "new-britain.krn", tmp_path / "tune.mid")
+    assert done.returncode == 0, done.stderr
+    assert read_score(tmp_path / "tune.mid").note_count == read_score(data / "kern" / "new-britain.krn").note_count
+
+
+def test_resume_goes_on_from_where_it_stopped(checkpoint, data, tmp_path):
+    out = Path(shutil.copytree(checkpoint, tmp_path / "more"))
+    done = musicgen("train", data / "freedoom", "--out", out, "--resume", "--set", "training.steps=6", *SMALL)
+    assert done.returncode == 0, done.stderr
+    steps = [json.loads(line)["step"] for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert steps == [2, 4, 6]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("check", "nowhere"), "no such folder"),
+        (("train", "nowhere", "--out", "x"), "no such folder"),
+        (("sample", "nowhere", "--out", "x"), "no such checkpoint"),
+        (("convert", "nowhere.mid", "x.abc"), "nowhere.mid"),
+        (("convert", "README.md", "x.abc"), "no reader"),
+        (("convert", "data/kern/new-britain.krn", "x.wav"), "no writer"),
+        (("check", "data/freedoom", "--set", "model.dims=3"), "known: decoder, dim"),
+        (("check", "data/freedoom", "--config", "nowhere.yaml"), "nowhere.yaml"),
+        (("check", "music21:bax"), "no such collection"),
+        (("train", "data/freedoom", "--out", "x", "--device", "tpu"), "tpu"),
+        (("sample",), "CHECKPOINT"),
+    ],
+)
+def test_a_users_error_is_one_clear_line_and_exit_code_2(words, said, tmp_path):
+    root = Path(__file__).resolve().parents[2]
+    done = musicgen(*words, cwd=root)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len([line for line in done.stderr.splitlines() if line.startswith("musicgen:")]) <= 1
+    assert not (root / "x").exists()
+
+
+def test_an_unreadable_fragment_leaves_nothing_behind(checkpoint, tmp_path):
+    bad = tmp_path / "bad.mid"
+    bad.write_bytes(b"MThd\x00\x00\x00\x06\x00\x01\x00\x01\x01\xe0MTrk\x00\x00\x00\x04\x00\xff\x2f\x00")
+    done = musicgen("finish", bad, "--checkpoint", checkpoint, "--out", tmp_path / "out" / "f.mid")
+    assert done.returncode == 2
+    assert "no notes" in done.stderr
+    assert not (tmp_path / "out").exists()

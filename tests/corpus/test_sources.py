@@ -1,0 +1,86 @@
+"""Where scores come from: folders, files, and music21's corpus by name."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from musicgen.corpus import find_source
+from musicgen.errors import CorpusError
+
+DATA = Path(__file__).resolve().parents[2] / "data"
+
+
+def test_a_folder_is_searched_to_its_depths_in_the_order_of_paths(tmp_path):
+    for name in ("b/two.abc", "a/deep/one.MID", "c.musicxml", "readme.txt", "b/cover.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x")
+    source = find_source(tmp_path)
+    assert [source.shown(p) for p in source.scores] == ["a/deep/one.MID", "b/two.abc", "c.musicxml"]
+    assert [source.shown(p) for p in source.others] == ["b/cover.png", "readme.txt"]
+
+
+def test_what_git_and_python_keep_beside_the_music_is_no_music(tmp_path):
+    for name in (".git/one.mid", "__pycache__/two.mid", "three.mid"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("x")
+    source = find_source(tmp_path)
+    assert [p.name for p in (*source.scores, *source.others)] == ["three.mid"]
+
+
+def test_one_file_is_a_source_too():
+    path = DATA / "irish" / "tunes.abc"
+    source = find_source(path)
+    assert (source.scores, source.others, source.shown(path)) == ((path,), (), "tunes.abc")
+
+
+def test_the_bundled_folder_has_scores_in_every_format():
+    source = find_source(str(DATA))
+    assert {p.suffix for p in source.scores} >= {".mid", ".abc", ".krn", ".mxl", ".musicxml"}
+    assert "README.md" in [source.shown(p) for p in source.others]
+
+
+def refused(where: str | Path) -> str:
+    with pytest.raises(CorpusError) as caught:
+        find_source(where)
+    assert "\n" not in str(caught.value)
+    assert str(where) in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_folder_that_is_not_there_is_refused(tmp_path):
+    assert "no such folder" in refused(tmp_path / "nowhere")
+
+
+def test_a_folder_without_scores_is_refused_and_what_can_be_read_is_named(tmp_path):
+    (tmp_path / "notes.txt").write_text("do re mi")
+    assert ".mid" in refused(tmp_path)
+
+
+def test_a_file_without_a_reader_is_refused(tmp_path):
+    (tmp_path / "notes.txt").write_text("do re mi")
+    assert "no reader" in refused(tmp_path / "notes.txt")
+
+
+def test_the_chorales_of_music21_are_found_by_name():
+    source = find_source("music21:bach")
+    assert len(source.scores) > 400
+    assert source.name == "music21:bach"
+    assert {"bach"} == {source.root.name}
+
+
+def test_a_collection_that_music21_has_not_is_refused_and_those_it_has_are_named():
+    message = refused("music21:bahc")
+    assert " bach " in message
+    assert " palestrina " in message
+
+
+def test_finding_music21s_corpus_does_not_import_music21():
+    code = (
+        "import sys; from musicgen.corpus.sources import find_source; "
+        "assert find_source('music21:bach').scores; sys.exit('music21' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
