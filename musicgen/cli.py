@@ -207,7 +207,7 @@ def finish(
         names = ", ".join(f"{p.name} {p.lowest}-{p.highest}" for p in found.parts)
         full = "full" if found.last_bar_filled == 1 else f"{found.last_bar_filled:.0%} filled"
         print(
-            f"read {score}: {found.bars} bars of {found.metre}, key {found.key}, {found.tempo_bpm:g} quarters a minute; "
+            f"read {score}: {found.bars} bars of {found.metre}, {found.key}, {found.tempo_bpm:g} quarters a minute; "
             f"last bar {full}; {len(found.parts)} parts: {names}",
             file=sys.stderr,
         )
@@ -375,10 +375,10 @@ def _train(folder: str, run: RunConfig, out: Path, resume: bool, device: str, qu
         where = "from the cache" if corpus.cached else "compiled"
         notes = sum(p.notes for p in corpus.pieces)
         print(
-            f"{len(corpus.pieces):,} pieces, {notes:,} notes ({where}); {run.model.decoder} of {parameters:,} parameters",
+            f"{len(corpus.pieces):,} pieces, {notes:,} notes ({where}); {run.model.decoder}, {parameters:,} parameters",
             file=sys.stderr,
         )
-        bar = tqdm(total=run.training.steps, unit="step", disable=not tty, dynamic_ncols=True, file=sys.stderr)
+        bar = tqdm(total=run.training.steps, unit="step", disable=not tty, file=sys.stderr)
 
     def step(report: StepReport) -> None:
         nonlocal best

@@ -43,7 +43,7 @@ class RunConfig(BaseModel):
 
 
 def load_config(path: str | Path | None = None, changes: Sequence[str] = ()) -> RunConfig:
-    """The YAML at `path` (or the defaults) with `changes` ("section.name=value") on top. Raises ConfigError, one line."""
+    """The YAML at `path` (or the defaults) with `changes` ("section.name=value") on top. Raises ConfigError."""
     values: dict = {}
     if path is not None:
         try:

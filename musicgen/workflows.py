@@ -1,7 +1,7 @@
 """What musicgen does, one function a job: check, train, sample, finish, convert, evaluate, demo.
 
-Typed in, typed out; they print nothing. Progress goes to callbacks, faults are raised as MusicgenError. The command line
-parses, calls one of these and prints; a notebook or a web page can do the same.
+Typed in, typed out; they print nothing. Progress goes to callbacks, faults are raised as MusicgenError. The command
+line parses, calls one of these and prints; a notebook or a web page can do the same.
 """
 
 from __future__ import annotations
@@ -272,7 +272,7 @@ def _keep_metrics(folder: Path, step: int) -> None:
 
 @contextmanager
 def _interruptible() -> Iterator[Callable[[], bool]]:
-    """Within it, the first Ctrl-C only raises a flag; a second one interrupts as ever. Outside the main thread: nothing."""
+    """Within it, the first Ctrl-C only raises a flag; a second one interrupts as ever. Off the main thread: nothing."""
     flag = False
 
     def note(number, frame) -> None:
@@ -521,9 +521,7 @@ def bundled(home: str | Path) -> tuple[Path, Path]:
     home = Path(home)
     music, fragment = home / "data" / "orchestra", home / "data" / "schubert-d759" / "scherzo.musicxml"
     if not music.is_dir() or not fragment.exists():
-        raise CheckpointError(
-            f"{home}: no bundled music here; run the demo in the project's folder, or name it by --home"
-        )
+        raise CheckpointError(f"{home}: no bundled music; run the demo in the project's folder, or name it by --home")
     return music, fragment
 
 

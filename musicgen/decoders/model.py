@@ -48,10 +48,12 @@ class Embedding(nn.Module):
         self.coordinates = nn.ModuleList(nn.Embedding(size, dim) for size in coordinates)
         self.dropout = nn.Dropout(dropout)
         for table in (*self.fields, *self.coordinates):
-            nn.init.normal_(table.weight, std=0.1)  # small, so that a value never met in training says little
+            nn.init.normal_(
+                table.get_parameter("weight"), std=0.1
+            )  # small, so that a value never met in training says little
         if len(fields) > 1:
             for table in self.fields:
-                nn.init.zeros_(table.weight[NONE])
+                nn.init.zeros_(table.get_parameter("weight")[NONE])
 
     def forward(self, steps: Tensor, coordinates: Tensor) -> Tensor:
         """steps: (B, T, F) int64, coordinates: (B, T, C) int64; returns (B, T, D)."""
@@ -76,7 +78,7 @@ class Head(nn.Module):
         self.known = nn.ModuleList(nn.Embedding(size, dim) for size in fields[:-1])
         self.mix = nn.ModuleList(nn.Linear(dim, dim) for _ in fields[1:])
         for table in self.known:
-            nn.init.normal_(table.weight, std=0.1)
+            nn.init.normal_(table.get_parameter("weight"), std=0.1)
 
     def context(self, outputs: Tensor) -> Tensor:
         """What every field starts from: (..., D) from the decoder's outputs (..., D)."""
@@ -129,7 +131,7 @@ class Model(nn.Module):
 
     def initial_state(self, batch: int) -> State:
         """The state of `batch` streams with no past, on the model's device and in its type."""
-        weight = self.head.logits[0].weight
+        weight = next(self.parameters())
         return self.decoder.initial_state(batch, device=weight.device, dtype=weight.dtype)
 
     def forward(self, steps: Tensor, coordinates: Tensor, state: State) -> tuple[Tensor, State]:

@@ -30,7 +30,7 @@ def draw_roll(score: Score, path: str | Path, seam: int | None = None) -> None:
     FigureCanvasAgg(figure)
     ratios = [5, 1] if drums and pitched else [1]
     axes = figure.subplots(len(ratios), 1, sharex=True, squeeze=False, height_ratios=ratios)[:, 0]
-    for axis, parts in zip(axes, [p for p in (pitched, drums) if p], strict=True):
+    for axis, parts in zip(axes, [p for p in (pitched, drums) if p], strict=False):
         boxes: dict[str, list] = {GIVEN: [], ADDED: []}
         for part in parts:
             for onset, duration, pitch, _ in part.notes.tolist():

@@ -24,7 +24,7 @@ from musicgen.sampling.filters import SamplingConfig
 from musicgen.sampling.sampler import sample
 from musicgen.score import Part, Score
 from musicgen.score.general_midi import PITCH_NAMES, PROGRAM_NAMES
-from musicgen.tokens import AbcTokenizer, BarsTokenizer, Cursor, Tokenizer
+from musicgen.tokens import AbcTokenizer, BarsTokenizer, Tokenizer
 from musicgen.tokens.bars_grammar import BarsCursor
 from musicgen.tokens.bars_vocabulary import BAR, INSTANCES, INSTRUMENT, KINDS, PART, START, UNIT, part_values
 
@@ -58,7 +58,7 @@ class Understanding:
 
 @dataclass(frozen=True)
 class Take:
-    """One continuation. `whole` is fragment and continuation, `new` the latter alone, both with the fragment's parts."""
+    """One continuation: `whole` with the fragment, `new` without; both have the fragment's parts."""
 
     whole: Score
     new: Score
@@ -87,7 +87,7 @@ def understand(fragment: Score) -> Understanding:
     )
     return Understanding(
         parts=parts,
-        key=f"{key.fifths:+d} {key.mode}" if key.fifths else f"0 {key.mode}",
+        key=key.name,
         metre=f"{metre.numerator}/{metre.denominator}",
         tempo_bpm=fragment.tempo_at(seam).bpm,
         bars=len(fragment.bars),
@@ -156,7 +156,7 @@ class _Prompt:
 
     steps: np.ndarray
     bars: int
-    cursor: Callable[[int], Cursor]
+    cursor: Callable[[int], Any]
     hold: Callable[[Any], None]
     join: Callable[[np.ndarray], tuple[Score, Score]]
 
@@ -204,7 +204,7 @@ def _melody_prompt(fragment: Score, tokenizer: AbcTokenizer) -> _Prompt:
         new[playing[0]] = notes[notes["onset"] >= fragment.length]
         return _join(fragment, new, decoded.bars, decoded.length, decoded)
 
-    def cursor(bars: int) -> Cursor:
+    def cursor(bars: int) -> Any:
         return tokenizer.cursor(bars, strict=False)  # real tunes have bars of any length; keep_course ends that
 
     return _Prompt(steps, len(fragment.bars), cursor, lambda cursor: cursor.keep_course(), join)
@@ -243,7 +243,7 @@ def lend_programs(parts: Sequence[Part], seen: Sequence[int] | None) -> tuple[Pa
         if value >= INSTRUMENT:
             kind, instance = divmod(value - INSTRUMENT, INSTANCES)
             free[kind] = max(free.get(kind, 0), instance + 1)
-    chosen: list[int | None] = []
+    chosen: list[int | None] = []  # None: an instrument that was never met
     for part in parts:
         own = KINDS - 1 if part.is_drum else part.program
         if free.get(own, 0) > 0 and len(part.notes):
@@ -252,14 +252,15 @@ def lend_programs(parts: Sequence[Part], seen: Sequence[int] | None) -> tuple[Pa
         else:
             chosen.append(own if part.is_drum or not len(part.notes) else None)
     lent = []
-    for part, kind in zip(parts, chosen, strict=True):
-        if kind is None:
+    for part, own_kind in zip(parts, chosen, strict=True):
+        kind = part.program if own_kind is None else own_kind
+        if own_kind is None:
             choices = [k for k, left in free.items() if left > 0 and k < KINDS - 1]
             choices.sort(key=lambda k: (family(k) != family(part.program), _distance(k, part), k))
-            kind = choices[0] if choices else part.program
             if choices:
+                kind = choices[0]
                 free[kind] -= 1
-        lent.append(part if part.is_drum or kind is None else replace(part, program=kind))
+        lent.append(part if part.is_drum else replace(part, program=kind))
     return tuple(lent)
 
 

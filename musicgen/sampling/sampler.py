@@ -51,16 +51,16 @@ def sample(
     prompt leaves us; needed where the prompt is longer than START alone. most_bars: a stream that may end when it likes
     is told to end on that bar. progress(bars): called with the sum of bars begun whenever it has grown.
     """
-    device = model.head.logits[0].weight.device
+    device = next(model.parameters()).device
     count = len(cursors)
     if prompt_coordinates is None:
         prompt_coordinates = np.array([cursors[0].coordinates()])
     state = model.initial_state(1)
     outputs = None
     for at in range(0, len(prompt), PROMPT_CHUNK):
-        steps = torch.from_numpy(prompt[None, at : at + PROMPT_CHUNK].astype(np.int64)).to(device)
-        coordinates = torch.from_numpy(prompt_coordinates[None, at : at + PROMPT_CHUNK].astype(np.int64)).to(device)
-        outputs, state = model(steps, coordinates, state)
+        read = torch.from_numpy(prompt[None, at : at + PROMPT_CHUNK].astype(np.int64)).to(device)
+        places = torch.from_numpy(prompt_coordinates[None, at : at + PROMPT_CHUNK].astype(np.int64)).to(device)
+        outputs, state = model(read, places, state)
     if outputs is None:
         raise ValueError("the prompt holds START at least")
     state = pick(state, torch.zeros(count, dtype=torch.long, device=device))

@@ -25,7 +25,9 @@ DRUM_PROGRAM = 0
 NOTE = np.dtype([("onset", "<i4"), ("duration", "<i4"), ("pitch", "<i2"), ("velocity", "<i2")])
 """One note: onset and duration in ticks (duration >= 1), MIDI pitch 0..127 (of drum parts the key), velocity 1..127."""
 
-MODES = ("major", "minor", "dorian", "phrygian", "lydian", "mixolydian", "locrian")
+MODE_FIFTHS = {"major": 0, "minor": 3, "dorian": 2, "phrygian": 4, "lydian": -1, "mixolydian": 1, "locrian": 5}
+"""Mode -> how many fifths its tonic lies above that of the major key with the same signature."""
+MODES = tuple(MODE_FIFTHS)
 
 
 def notes_array(notes: Iterable[tuple[int, int, int, int]] = ()) -> np.ndarray:
@@ -63,6 +65,16 @@ class Key:
     onset: int
     fifths: int
     mode: str = "major"
+
+    @property
+    def name(self) -> str:
+        """As a musician says it: "B minor", "E flat major"."""
+        place = self.fifths + MODE_FIFTHS[self.mode] + 1  # on the circle of fifths, F = 0
+        return (
+            "FCGDAEB"[place % 7]
+            + (" sharp" * (place // 7) if place >= 0 else " flat" * -(place // 7))
+            + f" {self.mode}"
+        )
 
 
 @dataclass(frozen=True)

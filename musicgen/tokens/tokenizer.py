@@ -109,7 +109,7 @@ class Tokenizer(Protocol):
     def masks(self, steps: np.ndarray, coordinates: np.ndarray, start: int, stop: int) -> dict[int, np.ndarray]:
         """{field: (stop - start, size) bool}: values that steps start..stop-1 of a whole piece could have had.
 
-        What the grammar knows of any real score, in one vectorised pass: a model need not spend probability on the rest.
+        What the grammar knows of any real score, in one vectorised pass: no model need spend probability on the rest.
         Each mask may use the steps before it and the fields before its own. steps: (T, F); coordinates: (T, C), as
         `locate` gives them; 1 <= start. Fields that are left out are not bounded.
         """

@@ -13,7 +13,16 @@ import pytest
 
 from musicgen.formats import read_score
 
-SMALL = ["--set", "model.dim=16", "--set", "model.layers=1", "--set", "training.streams=2", "--set", "training.chunk=16"]
+SMALL = [
+    "--set",
+    "model.dim=16",
+    "--set",
+    "model.layers=1",
+    "--set",
+    "training.streams=2",
+    "--set",
+    "training.chunk=16",
+]
 BRIEF = [*SMALL, "--set", "training.steps=4", "--set", "training.evaluate_every=2", "--set", "training.warmup=1"]
 
 

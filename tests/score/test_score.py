@@ -200,3 +200,20 @@ def test_seconds_of_a_tick_in_the_middle_do_not_depend_on_later_tempi():
     late = Score(tempos=(Tempo(0, 90), Tempo(960, 30)), length=4000)
     assert early.seconds_at(700) == late.seconds_at(700)
     assert early.seconds_at(1000) < late.seconds_at(1000)
+
+
+@pytest.mark.parametrize(
+    ("key", "name"),
+    [
+        (Key(0, 2, "minor"), "B minor"),
+        (Key(0, 0), "C major"),
+        (Key(0, -3), "E flat major"),
+        (Key(0, 6), "F sharp major"),
+        (Key(0, -7), "C flat major"),
+        (Key(0, 7, "minor"), "A sharp minor"),
+        (Key(0, 0, "dorian"), "D dorian"),
+        (Key(0, -7, "lydian"), "F flat lydian"),
+    ],
+)
+def test_a_key_is_named_as_a_musician_says_it(key, name):
+    assert key.name == name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -117,11 +118,13 @@ def test_the_unigram_reference_equals_counting_by_hand(corpus):
 
 
 def test_the_learning_rate_rises_then_falls_to_its_share():
-    config = check_config({"training": {"steps": 100, "warmup": 10, "learning_rate": 1.0, "final_share": 0.1}}, "").training
+    config = check_config(
+        {"training": {"steps": 100, "warmup": 10, "learning_rate": 1.0, "final_share": 0.1}}, ""
+    ).training
     rates = [learning_rate(step, config) for step in range(101)]
     assert rates[0] == pytest.approx(0.1)
     assert rates[10] == max(rates) == pytest.approx(1.0)
-    assert all(a >= b for a, b in zip(rates[10:], rates[11:], strict=False))
+    assert all(a >= b for a, b in itertools.pairwise(rates[10:]))
     assert rates[100] == pytest.approx(0.1)
 
 
