@@ -18,7 +18,7 @@ from pathlib import Path
 
 from musicgen.errors import FormatError
 from musicgen.formats.abc_fields import LETTER_FIFTHS, LETTER_SEMITONES, MODE_OFFSETS, signature_of
-from musicgen.score import TICKS_PER_QUARTER, Key, Part, Score, Sign
+from musicgen.score import TICKS_PER_QUARTER, Key, Metre, Part, Score, Sign
 
 UNIT = TICKS_PER_QUARTER // 2
 """Ticks of L:1/8."""
@@ -256,8 +256,12 @@ def body_lines(score: Score, part: Part, leads: bool) -> list[str]:
         while len(busy) > 1 and not any(event[2] for event in busy[-1]):
             busy.pop()
         speller.new_bar()
+        beam = beam_ticks(score.metre_at(start))
+        beams = set(range(end, start, -beam) if number == 0 else range(start, end, beam))  # a pickup's end is on the beat
         text += " & ".join(
-            layer_text(split_at(events, here, symbols), speller, here if i == 0 else [], symbols if i == 0 else [])
+            layer_text(
+                split_at(events, here, symbols), speller, beams, here if i == 0 else [], symbols if i == 0 else []
+            )
             for i, events in enumerate(busy)
         )
         text += " " + bar_text(signs[end], first=False, last=end == edges[-1])
@@ -304,18 +308,33 @@ def split_at(events: list[Event], fields: list, symbols: list) -> list[Event]:
     return found
 
 
+def beam_ticks(metre: Metre) -> int:
+    """How long notes stand under one beam: three eighths in compound time, half a bar of 4/4, else a quarter."""
+    if metre.denominator == 8 and metre.numerator % 3 == 0:
+        return 3 * UNIT
+    return 4 * UNIT if metre.ticks % (4 * UNIT) == 0 else 2 * UNIT
+
+
 def layer_text(
-    events: list[Event], speller: Speller, fields: list[tuple[int, str, int | None]], symbols: list[tuple[int, str]]
+    events: list[Event],
+    speller: Speller,
+    beams: set[int],
+    fields: list[tuple[int, str, int | None]],
+    symbols: list[tuple[int, str]],
 ) -> str:
-    """One layer of one bar: its events in order, tuplets opened where they begin."""
-    words = []
+    """One layer of one bar: its events in order, tuplets opened where they begin, a space where a beam ends."""
+    words: list[str] = []
     i = 0
     while i < len(events):
         p, q, written = next_tuplet(events[i:])
         count = len(written)
+        if words and events[i][0] in beams:
+            words.append(" ")
         if p > 1:
             words.append(f"({p}" if (p, count) == (3, 3) else f"({p}:{q}:{count}")
-        for (onset, _, pitches, tie), length in zip(events[i : i + count], written, strict=True):
+        for n, ((onset, _, pitches, tie), length) in enumerate(zip(events[i : i + count], written, strict=True)):
+            if n and onset in beams:
+                words.append(" ")
             for at, text, fifths in fields:
                 if at == onset:
                     words.append(text)
@@ -327,7 +346,7 @@ def layer_text(
             pieces = [sound + length_text(piece) for piece in (single_lengths(length) if p == 1 else [length])]
             words.append(symbol + ("-" if names else "").join(pieces) + (tie if names else ""))
         i += count
-    return " ".join(words)
+    return "".join(words)
 
 
 def next_tuplet(events: list[Event]) -> tuple[int, int, list[int]]:

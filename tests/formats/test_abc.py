@@ -408,11 +408,11 @@ def test_every_pitch_in_every_key_reads_back(fifths):
 
 
 def test_accidentals_are_written_once_a_bar():
-    assert to_text(tune("^F2 F2 F2 =F2|^F8|")).splitlines()[-1] == "^F2 F2 F2 =F2 | ^F8 |"
+    assert to_text(tune("^F2 F2 F2 =F2|^F8|")).splitlines()[-1] == "^F2F2 F2=F2 | ^F8 |"
 
 
 def test_lengths_without_a_sign_are_tied():
-    assert to_text(tune("C5 D3|")).splitlines()[-1] == "C4-C D3 |"
+    assert to_text(tune("C5 D3|")).splitlines()[-1] == "C4-CD3 |"
 
 
 def test_signs_are_written_as_barlines():
@@ -529,3 +529,9 @@ def test_music21_reads_the_same_pitches_and_onsets():
     ours = sorted(zip((notes["onset"] / 480).tolist(), notes["pitch"].tolist(), strict=True))
     assert [p for _, p in ours] == [p for _, p in theirs]
     assert np.allclose([t for t, _ in ours], [t for t, _ in theirs], atol=1e-6)
+
+
+def test_notes_are_beamed_by_the_beat():
+    text = "X:1\nM:6/8\nL:1/8\nK:D\nA|dAFDFA|ded cBA|"
+    assert to_text(read_text(text)[0]).splitlines()[-1] == "A | dAF DFA | ded cBA |"
+    assert to_text(tune("ABcd efga|")).splitlines()[-1] == "ABcd efga |"
