@@ -459,7 +459,7 @@ def _from_seam(take: Take) -> Score:
     return bars_between(take.new, min(first, len(take.new.bars) - 1), len(take.new.bars))
 
 
-# -------------------------------------------------------------------------------------------------- convert and evaluate
+# ------------------------------------------------------------------------------------------------- convert and evaluate
 
 
 def convert(source: str | Path, target: str | Path, as_written: bool = True) -> list[Path]:

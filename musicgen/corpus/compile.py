@@ -18,7 +18,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +30,7 @@ from musicgen.formats import read_tunes
 from musicgen.score import Score, unfold
 from musicgen.tokens import TOKENIZERS, Tokenizer
 
-LAYOUT = 2
+LAYOUT = 3
 """Raised whenever readers or tokenizers change what they make of a file: old caches are then left alone."""
 
 PARALLEL_FROM = 8
@@ -50,6 +50,8 @@ class Piece:
     parts: int
     characters: int | None
     fingerprint: str
+    split: float = 1.0
+    """Where the piece stands in the order of the split, 0..1: the lowest are held out for validation."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,8 @@ def compile_corpus(
         manifest = {
             **identity,
             "fields": [f.name for f in tokenizer.fields],
-            "pieces": [asdict(piece) for piece in pieces],
+            "licences": licence_notes(source),
+            "pieces": [asdict(piece) for piece in in_split_order(pieces)],
             "files": [asdict(report) for report in files],
         }
         (building / "manifest.json").write_text(json.dumps(manifest, indent=1, ensure_ascii=False))
@@ -192,12 +195,12 @@ def encode_file(job: tuple[str, str, dict]) -> tuple[list[tuple[dict, np.ndarray
     try:
         tunes = read_tunes(path)
     except MusicgenError as error:
-        return [], [str(error).removeprefix(f"{path}: ")]
+        return [], [reason_of(error, path)]
     except Exception as error:  # a reader's own fault must not end the run; the line says whose it is
         return [], [f"the reader failed ({type(error).__name__}: {str(error)[:100]}); please report it"]
     for tune in tunes:
         if isinstance(tune, MusicgenError):
-            skipped.append(str(tune).removeprefix(f"{path}: "))
+            skipped.append(reason_of(tune, path))
             continue
         title = tune.title or Path(path).stem
         try:
@@ -219,6 +222,15 @@ def encode_file(job: tuple[str, str, dict]) -> tuple[list[tuple[dict, np.ndarray
         }
         found.append((facts, steps))
     return found, skipped
+
+
+def reason_of(error: MusicgenError, path: str) -> str:
+    """The error's line without the path, which the report names already: "jigs.abc:12: ..." becomes "line 12: ..."."""
+    text = str(error)
+    if not text.startswith(f"{path}:"):
+        return text
+    line, colon, rest = text.removeprefix(f"{path}:").partition(":")
+    return f"line {line}:{rest}" if colon and line.isdigit() else text.removeprefix(f"{path}:").strip()
 
 
 def fingerprint(score: Score) -> str:
@@ -257,14 +269,26 @@ def _nothing_kept(source: Source, files: list[FileReport]) -> str:
     return f"{source.name}: none of {len(files)} files could be kept{first}"
 
 
+def in_split_order(pieces: Sequence[Piece]) -> list[Piece]:
+    """The same pieces, each told its place in the order of the split: by a hash of its music, whatever its name."""
+    hashes = [hashlib.sha256(f"split {piece.fingerprint}".encode()).hexdigest() for piece in pieces]
+    places = {h: place for place, h in enumerate(sorted(hashes))}
+    return [replace(piece, split=places[h] / len(pieces)) for piece, h in zip(pieces, hashes, strict=True)]
+
+
 def split_pieces(pieces: Sequence[Piece], valid_share: float) -> tuple[list[Piece], list[Piece]]:
-    """(train, valid): by piece, decided by the music itself: the order of the files and their names change nothing.
+    """(train, valid), by piece: the first of the split's order are held out.
 
     Valid gets the nearest whole number of pieces, but at least one of two or more if `valid_share` is not 0.
     """
-    ranked = sorted(pieces, key=lambda p: hashlib.sha256(f"split {p.fingerprint}".encode()).hexdigest())
     count = round(len(pieces) * valid_share)
     if valid_share > 0 and len(pieces) >= 2:
         count = min(max(count, 1), len(pieces) - 1)
-    chosen = {id(p) for p in ranked[:count]}
-    return [p for p in pieces if id(p) not in chosen], [p for p in pieces if id(p) in chosen]
+    held_out = {piece.fingerprint for piece in sorted(pieces, key=lambda p: p.split)[:count]}
+    return [p for p in pieces if p.fingerprint not in held_out], [p for p in pieces if p.fingerprint in held_out]
+
+
+def licence_notes(source: Source) -> list[str]:
+    """Files beside the scores that state their terms: LICENSE, COPYING, README and the like."""
+    words = ("licen", "copying", "credits", "readme")
+    return [source.shown(path) for path in source.others if path.name.lower().startswith(words)]

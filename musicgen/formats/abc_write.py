@@ -257,7 +257,8 @@ def body_lines(score: Score, part: Part, leads: bool) -> list[str]:
             busy.pop()
         speller.new_bar()
         beam = beam_ticks(score.metre_at(start))
-        beams = set(range(end, start, -beam) if number == 0 else range(start, end, beam))  # a pickup's end is on the beat
+        # beams are counted from the barline; in a pickup, from the one that ends it
+        beams = set(range(end, start, -beam) if number == 0 else range(start, end, beam))
         text += " & ".join(
             layer_text(
                 split_at(events, here, symbols), speller, beams, here if i == 0 else [], symbols if i == 0 else []

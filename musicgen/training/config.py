@@ -10,7 +10,7 @@ class TrainingConfig(BaseModel):
 
     seed: int = Field(0, description="of everything that is drawn: weights, order of pieces, keys, dropout")
     steps: int = Field(2000, ge=1, description="optimiser steps")
-    streams: int = Field(16, ge=1, description="pieces read side by side: the batch")
+    streams: int = Field(8, ge=1, description="pieces read side by side: the batch")
     chunk: int = Field(128, ge=2, description="steps of music between two updates: how far back the gradient goes")
     learning_rate: float = Field(2e-3, gt=0, description="the highest, reached after the warm-up")
     final_share: float = Field(

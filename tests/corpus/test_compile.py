@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -292,11 +293,22 @@ def test_a_fingerprint_hears_rhythm_intervals_and_drums():
     assert len({fingerprint(s) for s in (base, *others)}) == 7
 
 
+def test_a_reason_names_the_line_and_not_the_path_again(tmp_path):
+    good = "X:1\nT:good\nK:C\nCDEF GABc|\n\n"
+    (tmp_path / "tunes.abc").write_text(good + "X:2\nT:bad\nK:C\n[CE|G]2 C|\n")
+    corpus = compile_corpus(find_source(tmp_path), BarsTokenizer(), cache=tmp_path / "cache")
+    (file,) = corpus.files
+    (reason,) = file.skipped
+    assert reason.startswith("line 9: ")
+    assert file.kept == 1
+
+
 # splits
 
 
 def pieces(count: int) -> list[Piece]:
-    return [Piece(f"p{i}", "f", i, 1, 1, 1, 1, None, f"{i * 7919:032x}") for i in range(count)]
+    made = [Piece(f"p{i}", "f", i, 1, 1, 1, 1, None, f"{i * 7919:032x}") for i in range(count)]
+    return compile.in_split_order(made)
 
 
 @pytest.mark.parametrize(
@@ -314,7 +326,8 @@ def test_a_share_of_the_pieces_is_for_validation_and_of_two_at_least_one(count, 
 def test_a_split_depends_on_the_music_and_not_on_names_or_order():
     all_pieces = pieces(40)
     _, valid = split_pieces(all_pieces, 0.2)
-    _, shuffled = split_pieces([Piece("x", "y", *list(vars(p).values())[2:]) for p in reversed(all_pieces)], 0.2)
+    renamed = [replace(p, title="x", file="y", split=1.0) for p in reversed(all_pieces)]
+    _, shuffled = split_pieces(compile.in_split_order(renamed), 0.2)
     assert {p.fingerprint for p in valid} == {p.fingerprint for p in shuffled}
 
 
@@ -322,3 +335,13 @@ def test_a_few_more_pieces_leave_most_of_the_split_as_it_was():
     _, before = split_pieces(pieces(200), 0.1)
     _, after = split_pieces(pieces(210), 0.1)
     assert len({p.fingerprint for p in before} & {p.fingerprint for p in after}) >= 15
+
+
+def test_the_manifest_says_where_terms_are_stated_and_in_which_order_pieces_are_held_out(data, tmp_path):
+    source = find_source(data / "freedoom")
+    corpus = compile_corpus(source, BarsTokenizer(), cache=tmp_path)
+    manifest = json.loads((corpus.folder / "manifest.json").read_text())
+    assert manifest["licences"] == ["COPYING.adoc", "CREDITS-MUSIC"]
+    assert sorted(piece["split"] for piece in manifest["pieces"]) == [0.0, 0.25, 0.5, 0.75]
+    _, valid = split_pieces(corpus.pieces, 0.25)
+    assert [piece.split for piece in valid] == [0.0]
