@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import sys
-from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,10 +17,10 @@ import typer
 
 from musicgen import __version__
 from musicgen.errors import MusicgenError
+from musicgen.terminal import bars_bar, files_bar, in_words, print_next, print_table, train_with_progress
 
 if TYPE_CHECKING:
     from musicgen.config import RunConfig
-    from musicgen.training.loop import StepReport
 
 app = typer.Typer(
     help="Learn music from a folder of scores, and finish the symphony.",
@@ -81,7 +80,7 @@ def check(
     from musicgen import workflows
 
     run = _config(config, changes)
-    with _files_bar() as bar:
+    with files_bar() as bar:
         report = workflows.check(folder, run, progress=bar)
     if as_json:
         print(json.dumps(asdict(report), ensure_ascii=False, indent=1))
@@ -95,14 +94,14 @@ def check(
         print(f"not a score  ... and {len(report.ignored) - 5} more files")
     kept = sum(f.kept > 0 for f in report.files)
     skipped = sum(len(f.skipped) for f in report.files)
-    _table(
+    print_table(
         ("files kept", f"{kept} of {len(report.files)}"),
         ("pieces", f"{len(report.pieces):,} kept, {skipped} skipped, {report.duplicates} of them duplicates"),
         ("notes", f"{report.notes:,}"),
         ("bars", f"{report.bars:,}"),
-        ("metres", _counts(report.metres)),
-        ("tempi", _counts(report.tempi)),
-        ("parts", _counts(report.programs)),
+        ("metres", in_words(report.metres)),
+        ("tempi", in_words(report.tempi)),
+        ("parts", in_words(report.programs)),
         ("steps", f"{report.steps:,} ({report.steps / max(report.notes, 1):.2f} a note)"),
         ("model", f"{report.parameters:,} parameters ({run.model.decoder})"),
         (
@@ -111,7 +110,7 @@ def check(
         ),
         ("memory to train", f"about {report.training_mib:,.0f} MiB"),
     )
-    _next(f"musicgen train {folder} --config {config or 'configs/orchestra-lstm.yaml'} --out checkpoints/mine")
+    print_next(f"musicgen train {folder} --config {config or 'configs/orchestra-lstm.yaml'} --out checkpoints/mine")
 
 
 @app.command()
@@ -125,12 +124,12 @@ def train(
 ) -> None:
     """Train a model on a folder of scores. Ctrl-C saves; --resume goes on."""
     run = _config(config, changes)
-    report = _train(folder, run, out, resume, device.value)
+    report = train_with_progress(folder, run, out, resume, device.value)
     if report.interrupted:
         print(f"stopped after step {report.step}; saved in {out}", file=sys.stderr)
-        _next(f"musicgen train {folder} --out {out} --resume")
+        print_next(f"musicgen train {folder} --out {out} --resume")
         raise typer.Exit(130)
-    _next(f"musicgen sample {out} --out out/{out.name} -n 4")
+    print_next(f"musicgen sample {out} --out out/{out.name} -n 4")
 
 
 @app.command()
@@ -154,7 +153,7 @@ def sample(
     from musicgen import workflows
     from musicgen.sampling import SamplingConfig
 
-    with _bars_bar(count * (bars or max_bars)) as bar:
+    with bars_bar(count * (bars or max_bars)) as bar:
         written = workflows.sample_pieces(
             checkpoint,
             out,
@@ -173,7 +172,7 @@ def sample(
             f"{files}  {piece.bars} bars, {piece.notes} notes, {piece.parts} parts, "
             f"{piece.seconds:.0f} s, {piece.nats_per_note:.2f} nats a note"
         )
-    _next(f"musicgen finish SCORE --checkpoint {checkpoint} --out out/finished.mid")
+    print_next(f"musicgen finish SCORE --checkpoint {checkpoint} --out out/finished.mid")
 
 
 @app.command()
@@ -212,7 +211,7 @@ def finish(
             file=sys.stderr,
         )
 
-    with _bars_bar(0) as bar:
+    with bars_bar(0) as bar:
         report = workflows.finish_score(
             score,
             checkpoint,
@@ -269,7 +268,7 @@ def evaluate(
 
     from musicgen import workflows
 
-    with _files_bar() as bar:
+    with files_bar() as bar:
         report = workflows.evaluate_checkpoint(checkpoint, folder, device=device.value, progress=bar)
     found = report.evaluation
     if as_json:
@@ -286,7 +285,7 @@ def evaluate(
     rows += [
         (f"  of it {name}", f"{nats / max(found.notes, 1):.4f} a note") for name, nats in found.nats_by_field.items()
     ]
-    _table(*rows)
+    print_table(*rows)
 
 
 @app.command()
@@ -306,17 +305,17 @@ def demo(
     checkpoint = out / "checkpoint"
     workflows.remove_checkpoint(checkpoint)
     print(f"1/3  training on {data}", file=sys.stderr)
-    trained = _train(str(data), run, checkpoint, False, "auto", quiet=True)
+    trained = train_with_progress(str(data), run, checkpoint, False, "auto", quiet=True)
     print("2/3  writing two new pieces", file=sys.stderr)
     from musicgen.sampling import SamplingConfig
 
     drawing = SamplingConfig(top_p=0.95)
-    with _bars_bar(2 * 16) as bar:
+    with bars_bar(2 * 16) as bar:
         pieces = workflows.sample_pieces(checkpoint, out, count=2, bars=16, seed=seed, config=drawing, progress=bar)
     print("3/3  finishing the nine bars of the scherzo of D.759", file=sys.stderr)
     files: list[Path] = []
     for suffix in (".mid", ".musicxml"):
-        with _bars_bar(0) as bar:
+        with bars_bar(0) as bar:
             report = workflows.finish_score(
                 fragment.with_suffix(suffix),
                 checkpoint,
@@ -339,8 +338,8 @@ def demo(
     ]
     rows += [("the scherzo, finished", f"{path}  9 + 32 bars, {report.takes[0].notes} new notes") for path in files]
     rows.append(("its piano roll", str(roll)))
-    _table(*rows)
-    _next("musicgen train FOLDER-OF-YOUR-OWN --config configs/orchestra-lstm.yaml --out checkpoints/mine")
+    print_table(*rows)
+    print_next("musicgen train FOLDER-OF-YOUR-OWN --config configs/orchestra-lstm.yaml --out checkpoints/mine")
 
 
 def main() -> None:
@@ -352,134 +351,15 @@ def main() -> None:
         sys.exit(2)
     except BrokenPipeError:
         sys.stderr.close()
+    except OSError as error:  # no permission, no space: the user's to mend, not a fault of the program
+        print(f"musicgen: {error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
+        sys.exit(2)
 
 
 def _config(path: Path | None, changes: list[str] | None) -> RunConfig:
     from musicgen.config import load_config
 
     return load_config(path, changes or ())
-
-
-def _train(folder: str, run: RunConfig, out: Path, resume: bool, device: str, quiet: bool = False):
-    """Train with a bar on a terminal, and one line an evaluation elsewhere."""
-    from tqdm import tqdm
-
-    from musicgen import workflows
-
-    tty = sys.stderr.isatty()
-    bar: tqdm | None = None
-    best = float("inf")
-
-    def start(corpus, parameters: int) -> None:
-        nonlocal bar
-        where = "from the cache" if corpus.cached else "compiled"
-        notes = sum(p.notes for p in corpus.pieces)
-        print(
-            f"{len(corpus.pieces):,} pieces, {notes:,} notes ({where}); {run.model.decoder}, {parameters:,} parameters",
-            file=sys.stderr,
-        )
-        bar = tqdm(total=run.training.steps, unit="step", disable=not tty, file=sys.stderr)
-
-    def step(report: StepReport) -> None:
-        nonlocal best
-        assert bar is not None
-        if bar.n == 0:
-            bar.update(report.step)
-        else:
-            bar.update(1)
-        if report.evaluation is not None:
-            loss = report.evaluation.per_note
-            best = min(best, loss)
-            if not tty:
-                print(
-                    f"step {report.step}/{run.training.steps}  loss {report.nats_per_note:.3f} nats a note  "
-                    f"validation {loss:.3f} (best {best:.3f})  {report.tokens / report.seconds:,.0f} tokens/s",
-                    file=sys.stderr,
-                    flush=True,
-                )
-        if tty and report.step % 5 == 0:
-            shown = {"loss": f"{report.nats_per_note:.3f}"}
-            if best < float("inf"):
-                shown["best valid"] = f"{best:.3f}"
-            if report.evaluation is None:
-                shown["tokens/s"] = f"{report.tokens / report.seconds:,.0f}"
-            bar.set_postfix(shown, refresh=False)
-
-    with _files_bar() as files:
-        report = workflows.train(
-            folder, run, out, resume=resume, device=device, on_files=files, on_start=start, on_step=step
-        )
-    if bar is not None:
-        bar.close()
-    if report.interrupted or quiet:
-        return report
-    unit = "a character" if report.valid and report.valid.per_character is not None else "a note"
-
-    def rate(found) -> str:
-        if found is None:
-            return "-"
-        value = found.per_character if unit == "a character" else found.per_note
-        return f"{value:.3f}"
-
-    _table(
-        ("checkpoint", str(report.folder)),
-        ("parameters", f"{report.parameters:,} ({run.model.decoder}, on {report.device})"),
-        ("pieces", f"{report.pieces:,} to learn from, {report.valid_pieces:,} kept for validation"),
-        ("steps", f"{report.step:,}{', stopped early' if report.stopped_early else ''}; best at {report.best_step:,}"),
-        ("time", f"{report.seconds / 60:.1f} minutes; {report.clipped_share:.0%} of gradients clipped"),
-        (
-            f"nats {unit}",
-            f"unigram {rate(report.unigram)}, train {rate(report.train)}, validation {rate(report.valid)}",
-        ),
-    )
-    return report
-
-
-@contextmanager
-def _files_bar():
-    """A callback(done, total) that draws a bar of files once there are more than a few."""
-    from tqdm import tqdm
-
-    bar: tqdm | None = None
-
-    def show(done: int, total: int) -> None:
-        nonlocal bar
-        if bar is None:
-            bar = tqdm(total=total, unit="file", desc="reading", file=sys.stderr, disable=None, delay=1, leave=False)
-        bar.update(done - bar.n)
-
-    try:
-        yield show
-    finally:
-        if bar is not None:
-            bar.close()
-
-
-@contextmanager
-def _bars_bar(total: int):
-    """A callback(bars written so far) that draws a bar of musical bars."""
-    from tqdm import tqdm
-
-    bar = tqdm(total=total or None, unit="bar", desc="writing", file=sys.stderr, disable=None, delay=1, leave=False)
-    try:
-        yield lambda bars: bar.update(bars - bar.n)
-    finally:
-        bar.close()
-
-
-def _table(*rows: tuple[str, str]) -> None:
-    width = max(len(name) for name, _ in rows)
-    for name, value in rows:
-        print(f"{name:<{width}}  {value}")
-
-
-def _counts(found: dict[str, int], most: int = 8) -> str:
-    shown = [f"{name} ({count})" for name, count in list(found.items())[:most]]
-    return ", ".join(shown) + (f", and {len(found) - most} more" if len(found) > most else "")
-
-
-def _next(command: str) -> None:
-    print(f"next: {command}", file=sys.stderr)
 
 
 if __name__ == "__main__":

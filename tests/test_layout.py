@@ -21,6 +21,7 @@ RUNGS = (
     ("config",),
     ("checkpoint",),
     ("workflows",),
+    ("terminal",),
     ("cli",),
     ("__main__",),
 )
