@@ -99,8 +99,13 @@ def load_checkpoint(folder: str | Path, device: torch.device | str = "cpu") -> C
         raise CheckpointError(f"{folder}: no checkpoint, {Path(error.filename).name} is missing") from error
     except (yaml.YAMLError, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{folder}: damaged ({' '.join(str(error).split())[:100]})") from error
-    if not isinstance(values, dict):
-        raise CheckpointError(f"{folder}: damaged (config.yaml holds no sections)")
+    for name, found, key in (
+        ("config.yaml", values, "model"),
+        ("vocabulary.json", vocabulary, "fields"),
+        ("corpus.json", corpus, "seen"),
+    ):
+        if not isinstance(found, dict) or not isinstance(found.get(key), dict):
+            raise CheckpointError(f"{folder}: damaged ({name} holds no {key!r})")
     config = check_config(values, str(folder / "config.yaml"))
     tokenizer = config.tokenizer.build()
     if vocabulary.get("fields") != {f.name: list(f.labels) for f in tokenizer.fields}:

@@ -46,7 +46,7 @@ SetOption = Annotated[
     list[str] | None, typer.Option("--set", "-s", metavar="NAME=VALUE", help="change one value: model.dim=256")
 ]
 DeviceOption = Annotated[Device, typer.Option(help="where to compute")]
-SeedOption = Annotated[int, typer.Option(help="the same seed gives the same files")]
+SeedOption = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="the same seed gives the same files")]
 JsonOption = Annotated[bool, typer.Option("--json", help="print the result as JSON")]
 TemperatureOption = Annotated[
     float, typer.Option(min=0, max=10, help="below 1 safer, above 1 bolder, 0: the likeliest")
@@ -101,7 +101,7 @@ def check(
         ("bars", f"{report.bars:,}"),
         ("metres", in_words(report.metres)),
         ("tempi", in_words(report.tempi)),
-        ("parts", in_words(report.programs)),
+        ("instruments", in_words(report.instruments)),
         ("steps", f"{report.steps:,} ({report.steps / max(report.notes, 1):.2f} a note)"),
         ("model", f"{report.parameters:,} parameters ({run.model.decoder})"),
         (
@@ -123,7 +123,12 @@ def train(
     device: DeviceOption = Device.auto,
 ) -> None:
     """Train a model on a folder of scores. Ctrl-C saves; --resume goes on."""
-    run = _config(config, changes)
+    if resume:
+        from musicgen.workflows import resume_config
+
+        run = resume_config(out, changes or ())
+    else:
+        run = _config(config, changes)
     report = train_with_progress(folder, run, out, resume, device.value)
     if report.interrupted:
         print(f"stopped after step {report.step}; saved in {out}", file=sys.stderr)
@@ -211,6 +216,10 @@ def finish(
             file=sys.stderr,
         )
 
+    if roll is not None:
+        from musicgen.render.roll import check_picture, draw_roll
+
+        check_picture(roll)
     with bars_bar(0) as bar:
         report = workflows.finish_score(
             score,
@@ -226,8 +235,6 @@ def finish(
             progress=bar,
         )
     if roll is not None:
-        from musicgen.render.roll import draw_roll
-
         draw_roll(report.takes[0].whole, roll, seam=report.takes[0].seam)
     if as_json:
         takes_json = [
@@ -306,6 +313,8 @@ def demo(
     workflows.remove_checkpoint(checkpoint)
     print(f"1/3  training on {data}", file=sys.stderr)
     trained = train_with_progress(str(data), run, checkpoint, False, "auto", quiet=True)
+    if trained.interrupted:
+        raise typer.Exit(130)
     print("2/3  writing two new pieces", file=sys.stderr)
     from musicgen.sampling import SamplingConfig
 

@@ -18,6 +18,9 @@ from musicgen.errors import ConfigError
 from musicgen.tokens import TOKENIZERS, Tokenizer
 from musicgen.training.config import TrainingConfig
 
+LARGEST_MODEL = 2**28
+"""Layers times the square of the width: some billions of parameters. A configuration may be a stranger's."""
+
 
 class TokenizerConfig(BaseModel):
     """Which tokenizer, and how it is set."""
@@ -79,6 +82,8 @@ def check_config(values: dict, where: str) -> RunConfig:
         raise ConfigError(
             f"{where}: model.dim {config.model.dim} does not divide into {config.model.heads} heads of an even width"
         )
+    if config.model.layers * config.model.dim**2 > LARGEST_MODEL:
+        raise ConfigError(f"{where}: {config.model.layers} layers of {config.model.dim}: more than can be meant")
     low, high = config.training.transpose
     if not -24 <= low <= high <= 24:
         raise ConfigError(f"{where}: training.transpose [{low}, {high}]: expected lowest <= highest within -24..24")

@@ -7,6 +7,7 @@
     ├── TokenError                steps that are not in the tokenizer's grammar, or a score that it can't hold
     ├── CorpusError               a folder yields nothing to train on
     ├── ConfigError               a YAML file or a --set that the schema refuses
+    ├── TrainingError             a run that can't go on: its loss is no number any more
     ├── CheckpointError           a checkpoint folder is missing, damaged or of another kind
     └── FinishError               a fragment that can't be continued
 
@@ -40,6 +41,10 @@ class CorpusError(MusicgenError):
 
 class ConfigError(MusicgenError):
     """A YAML file or a --set that the schema refuses."""
+
+
+class TrainingError(MusicgenError):
+    """A run that can't go on."""
 
 
 class CheckpointError(MusicgenError):

@@ -43,13 +43,15 @@ def train_with_progress(
         nonlocal best
         assert bar is not None
         bar.update(report.step - bar.n)  # a resumed run begins further on
-        if report.evaluation is not None:
-            loss = report.evaluation.per_note
-            best = min(best, loss)
+        if report.looked:
+            held_out = ""
+            if report.evaluation is not None:
+                best = min(best, report.evaluation.per_note)
+                held_out = f"validation {report.evaluation.per_note:.3f} (best {best:.3f})  "
             if not tty:
                 print(
                     f"step {report.step}/{run.training.steps}  loss {report.nats_per_note:.3f} nats a note  "
-                    f"validation {loss:.3f} (best {best:.3f})  {report.tokens / report.seconds:,.0f} tokens/s",
+                    f"{held_out}{report.tokens / report.seconds:,.0f} tokens/s",
                     file=sys.stderr,
                     flush=True,
                 )

@@ -20,10 +20,10 @@ import torch
 
 from musicgen import checkpoint as checkpoints
 from musicgen.checkpoint import Checkpoint, build_model, load_checkpoint
-from musicgen.config import RunConfig, check_config
+from musicgen.config import RunConfig, load_config
 from musicgen.corpus import Corpus, FileReport, Piece, compile_corpus, find_source, split_pieces
 from musicgen.errors import CheckpointError, ConfigError, FinishError, FormatError, UnsupportedFormat
-from musicgen.formats import WRITERS, read_score, write_score
+from musicgen.formats import WRITERS, midi_events, read_scores, write_score
 from musicgen.sampling import SamplingConfig, Take, Understanding, finish, sample, understand
 from musicgen.score import Score, unfold
 from musicgen.tokens.bars_vocabulary import INSTRUMENT
@@ -65,7 +65,7 @@ class CheckReport:
     steps: int
     metres: dict[str, int]
     tempi: dict[str, int]
-    programs: dict[str, int]
+    instruments: dict[str, int]
     duplicates: int
     parameters: int
     epoch_updates: int
@@ -75,12 +75,11 @@ class CheckReport:
 def check(where: str | Path, config: RunConfig, progress: Progress = no_progress) -> CheckReport:
     """Read a folder as training would, and report. What was skipped, and why, is in each file's report."""
     corpus = compile_corpus(find_source(where), config.tokenizer.build(), progress=progress)
-    metres, tempi, programs = Counter[str](), Counter[str](), Counter[str]()
+    metres, tempi, instruments = Counter[str](), Counter[str](), Counter[str]()
     for piece in corpus.pieces:
-        score = corpus.tokenizer.decode(np.asarray(corpus.steps_of(piece)))
-        metres.update({f"{m.numerator}/{m.denominator}" for m in score.metres})
-        tempi.update({f"{t.bpm:g}" for t in score.tempos})
-        programs.update(part.name for part in score.parts)
+        metres.update(piece.metres)
+        tempi.update(f"{bpm:g}" for bpm in piece.tempi_bpm)
+        instruments.update(set(piece.instruments))
     model = build_model(config, corpus.tokenizer)
     train = config.training
     steps = int(sum(p.length for p in corpus.pieces))
@@ -97,8 +96,8 @@ def check(where: str | Path, config: RunConfig, progress: Progress = no_progress
         steps=steps,
         metres=dict(metres.most_common()),
         tempi=dict(tempi.most_common()),
-        programs=dict(programs.most_common()),
-        duplicates=sum("the same music as" in reason for f in corpus.files for reason in f.skipped),
+        instruments=dict(instruments.most_common()),
+        duplicates=sum(f.duplicates for f in corpus.files),
         parameters=model.parameter_count,
         epoch_updates=math.ceil(steps / (train.streams * train.chunk)),
         training_mib=(weights + kept) / 2**20,
@@ -141,8 +140,8 @@ def train(
 ) -> TrainReport:
     """Compile `where`, train, and leave a checkpoint in `out`. Ctrl-C ends after the current step and saves.
 
-    With `resume`, a run in `out` is taken up where its last save left it; its own configuration holds, but for
-    `training.steps`, which may have been raised. Raises CheckpointError if `out` holds a run and `resume` is not given.
+    With `resume`, a run in `out` is taken up where its last save left it; `config` is then what `resume_config` gave.
+    Raises CheckpointError if `out` holds a run and `resume` is not given.
     """
     out = Path(out)
     there = (out / checkpoints.LAST).exists()
@@ -151,9 +150,9 @@ def train(
     if resume and not there:
         raise CheckpointError(f"{out}: nothing to resume; leave --resume out to begin")
     if resume:
-        saved = _saved_config(out)
-        steps = max(saved.training.steps, config.training.steps)
-        config = saved.model_copy(update={"training": saved.training.model_copy(update={"steps": steps})})
+        saved = resume_config(out)
+        if (saved.tokenizer, saved.model) != (config.tokenizer, config.model):
+            raise CheckpointError(f"{out}: holds another model than the configuration says; resume with its own")
     chosen = choose_device(device)
     tokenizer = config.tokenizer.build()
     corpus = compile_corpus(find_source(where), tokenizer, progress=on_files)
@@ -167,6 +166,8 @@ def train(
         if facts["corpus"] != corpus.folder.name:
             raise CheckpointError(f"{out}: was trained on other music than {where} holds now; resume needs the same")
         trainer.restore(tensors, facts)
+        if config.training.steps > load_config(out / "config.yaml").training.steps:
+            trainer.since_best = 0  # more steps were asked for: an early stop no longer holds
         _keep_metrics(out, trainer.step)
     checkpoints.begin(out, config, tokenizer, _corpus_facts(corpus, pieces, valid))
     on_start(corpus, model.parameter_count)
@@ -178,7 +179,7 @@ def train(
     stop = False
     with _interruptible() as interrupted:
         for report in trainer.run():
-            if report.evaluation is not None or report.is_best:
+            if report.looked:
                 _log_metrics(out, report, trainer)
                 if report.is_best:
                     facts = {"step": report.step, "loss": trainer.best}
@@ -212,13 +213,18 @@ def train(
     )
 
 
-def _saved_config(folder: Path) -> RunConfig:
-    import yaml
+def resume_config(out: str | Path, changes: Sequence[str] = ()) -> RunConfig:
+    """The configuration of the run in `out`, with changes to how long it goes on. Raises MusicgenError."""
+    path = Path(out) / "config.yaml"
+    if not path.exists():
+        raise CheckpointError(f"{out}: nothing to resume; leave --resume out to begin")
+    for change in changes:
+        if change.partition("=")[0].strip() not in RESUMABLE:
+            raise ConfigError(f"--set {change}: a run that is resumed can change {' and '.join(RESUMABLE)} only")
+    return load_config(path, changes)
 
-    try:
-        return check_config(yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")), str(folder))
-    except OSError as error:
-        raise CheckpointError(f"{folder}: config.yaml: {error.strerror or error}") from error
+
+RESUMABLE = ("training.steps", "training.patience")
 
 
 def _weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -266,8 +272,14 @@ def _keep_metrics(folder: Path, step: int) -> None:
     """Drop lines past the step that training resumes from: they will be written again."""
     path = folder / "metrics.jsonl"
     if path.exists():
-        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if json.loads(line)["step"] <= step]
-        checkpoints.write_text(path, "".join(line + "\n" for line in lines))
+        kept = []
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            try:
+                if json.loads(line)["step"] <= step:
+                    kept.append(line + "\n")
+            except (json.JSONDecodeError, KeyError, TypeError):
+                continue  # the run was killed while it wrote this line
+        checkpoints.write_text(path, "".join(kept))
 
 
 @contextmanager
@@ -328,7 +340,8 @@ def sample_pieces(
     config = config or SamplingConfig()
     out = Path(out)
     if prime is not None:
-        begun = read_score(prime, as_written=loaded.tokenizer.as_written)
+        begun = _one_score(Path(prime), loaded)
+        never_over(prime, [path for i in range(count) for path in _sample_paths(out, i, loaded)])
         if bars is not None and bars <= len(begun.bars):
             raise ConfigError(f"--bars {bars}: {prime} alone has {len(begun.bars)}; ask for more")
         more = (bars or min(most_bars, 2 * len(begun.bars))) - len(begun.bars)
@@ -350,7 +363,7 @@ def sample_pieces(
         [loaded.tokenizer.cursor(bars) for _ in range(count)],
         np.array([loaded.tokenizer.start], dtype=np.int16),
         config=config,
-        generator=torch.Generator().manual_seed(seed),
+        seed=seed,
         most_bars=bars or most_bars,
         progress=progress,
     )
@@ -363,12 +376,15 @@ def sample_pieces(
     return written
 
 
+def _sample_paths(out: Path, index: int, loaded: Checkpoint) -> list[Path]:
+    suffixes = (".mid", ".abc") if loaded.tokenizer.name == "abc" else (".mid",)
+    return [out / f"{index + 1:02d}{suffix}" for suffix in suffixes]
+
+
 def _write_piece(score: Score, out: Path, index: int, loaded: Checkpoint, nats: float) -> Written:
-    files = [out / f"{index + 1:02d}.mid"]
-    write_score(score, files[0])
-    if loaded.tokenizer.name == "abc":
-        files.append(out / f"{index + 1:02d}.abc")
-        write_score(score, files[1])
+    files = _sample_paths(out, index, loaded)
+    for path in files:
+        write_score(score, path)
     played = unfold(score) if score.signs else score
     return Written(
         tuple(files), len(score.bars), score.note_count, len(score.parts), played.seconds_at(played.length), nats
@@ -408,11 +424,14 @@ def finish_score(
     score, out = Path(score), Path(out)
     if out.suffix.lower() not in WRITERS:
         raise UnsupportedFormat(f"{out}: no writer for {out.suffix!r}; known: {' '.join(WRITERS)}")
-    if out.resolve() == score.resolve():
-        raise FinishError(f"{out}: is the original, which is never written over; choose another --out")
+    targets = [out, *(out.with_name(f"{out.stem}-take{i + 1}{out.suffix}") for i in range(1, takes))]
+    never_over(score, targets)
     loaded = load_checkpoint(checkpoint, choose_device(device))
-    fragment = read_score(score, as_written=loaded.tokenizer.as_written)
+    fragment = _one_score(score, loaded)
     understanding = understand(fragment)
+    as_events = not new_only and {score.suffix.lower(), out.suffix.lower()} <= {".mid", ".midi"}
+    if as_events:
+        midi_events.check_voices(score, fragment.parts)
     on_understood(understanding)
     made = finish(
         fragment,
@@ -426,12 +445,11 @@ def finish_score(
         progress=progress,
     )
     files = []
-    for i, take in enumerate(made):
-        path = out if i == 0 else out.with_name(f"{out.stem}-take{i + 1}{out.suffix}")
+    for path, take in zip(targets, made, strict=True):
         path.parent.mkdir(parents=True, exist_ok=True)
         if new_only:
             write_score(_from_seam(take), path)
-        elif {score.suffix.lower(), out.suffix.lower()} <= {".mid", ".midi"}:
+        elif as_events:
             _continue_midi(score, fragment, take, path)
         else:
             write_score(take.whole, path, mark_from=take.seam)
@@ -440,12 +458,10 @@ def finish_score(
 
 
 def _continue_midi(original: Path, fragment: Score, take: Take, path: Path) -> None:
-    from musicgen.formats.midi_events import write_continuation
-
     temporary = path.with_name(f".{path.name}.part")
     try:
         new = [part.notes for part in take.new.parts]
-        write_continuation(original, fragment.parts, new, take.seam, take.whole.length, temporary)
+        midi_events.write_continuation(original, fragment.parts, new, take.seam, take.whole.length, temporary)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -464,21 +480,33 @@ def _from_seam(take: Take) -> Score:
 
 def convert(source: str | Path, target: str | Path, as_written: bool = True) -> list[Path]:
     """One format to another, by suffix. A file of several tunes becomes several files, NAME-1 and so on."""
-    from musicgen.formats import read_scores
-
     target = Path(target)
     if target.suffix.lower() not in WRITERS:
         raise UnsupportedFormat(f"{target}: no writer for {target.suffix!r}; known: {' '.join(WRITERS)}")
-    if target.resolve() == Path(source).resolve():
-        raise FormatError(f"{target}: is the source; choose another name")
     scores = read_scores(source, as_written=as_written)
     if len(scores) == 1:
         targets = [target]
     else:
         targets = [target.with_name(f"{target.stem}-{i + 1}{target.suffix}") for i in range(len(scores))]
+    never_over(source, targets)
     for score, path in zip(scores, targets, strict=True):
         write_score(score, path)
     return targets
+
+
+def never_over(source: str | Path, targets: Sequence[Path]) -> None:
+    """Raises FormatError if one of the files to be written is the one that was read."""
+    for target in targets:
+        if target.resolve() == Path(source).resolve():
+            raise FormatError(f"{target}: would be written over, and it is the original; choose another --out")
+
+
+def _one_score(path: Path, loaded: Checkpoint) -> Score:
+    """The one piece in a file, as the checkpoint's tokenizer wants it. Raises FinishError where there are several."""
+    scores = read_scores(path, as_written=loaded.tokenizer.as_written)
+    if len(scores) > 1:
+        raise FinishError(f"{path}: holds {len(scores)} tunes; put the one to go on with into a file of its own")
+    return scores[0]
 
 
 @dataclass(frozen=True)

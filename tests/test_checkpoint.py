@@ -12,7 +12,7 @@ import torch
 from musicgen import workflows
 from musicgen.checkpoint import BEST, LAST, load_checkpoint, read_tensors
 from musicgen.config import check_config
-from musicgen.errors import CheckpointError
+from musicgen.errors import CheckpointError, TrainingError
 
 VALUES = {
     "model": {"dim": 16, "layers": 1, "decoder": "gru"},
@@ -82,6 +82,36 @@ def test_another_vocabulary_is_refused(copy):
     (copy / "vocabulary.json").write_text(json.dumps(vocabulary))
     with pytest.raises(CheckpointError, match="train it again"):
         load_checkpoint(copy)
+
+
+@pytest.mark.parametrize(("name", "text"), [("vocabulary.json", "[]"), ("corpus.json", "{}"), ("config.yaml", "7")])
+def test_a_text_of_another_shape_is_refused_and_named(copy, name, text):
+    (copy / name).write_text(text)
+    with pytest.raises(CheckpointError, match=name):
+        load_checkpoint(copy)
+
+
+def test_a_half_written_line_of_metrics_does_not_stop_a_resume(copy, data):
+    with (copy / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 9, "epo')
+    workflows.train(data / "freedoom", check_config(VALUES, "test"), copy, resume=True)
+    assert [json.loads(line)["step"] for line in (copy / "metrics.jsonl").read_text().splitlines()] == [4, 8]
+
+
+def test_a_run_whose_loss_is_no_number_says_so(data, tmp_path):
+    values = {**VALUES, "training": {**VALUES["training"], "learning_rate": 1e30, "warmup": 0, "steps": 50}}
+    with pytest.raises(TrainingError, match="learning_rate"):
+        workflows.train(data / "freedoom", check_config(values, "test"), tmp_path / "out")
+
+
+def test_without_validation_pieces_every_look_is_saved_and_logged(data, tmp_path):
+    values = {**VALUES, "training": {**VALUES["training"], "valid_share": 0.0}}
+    workflows.train(data / "freedoom", check_config(values, "test"), tmp_path / "out")
+    assert [json.loads(line)["step"] for line in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()] == [
+        4,
+        8,
+    ]
+    assert read_tensors(tmp_path / "out" / LAST)[1]["step"] == 8
 
 
 def test_a_folder_that_is_not_there_is_said_so():

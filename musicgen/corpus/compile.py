@@ -18,6 +18,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -28,10 +29,14 @@ from musicgen.corpus.sources import Source
 from musicgen.errors import CorpusError, MusicgenError
 from musicgen.formats import read_tunes
 from musicgen.score import Score, unfold
+from musicgen.score.general_midi import PROGRAM_NAMES
 from musicgen.tokens import TOKENIZERS, Tokenizer
 
-LAYOUT = 3
+LAYOUT = 4
 """Raised whenever readers or tokenizers change what they make of a file: old caches are then left alone."""
+
+MOST_TEMPI = 32
+"""A performance may have thousands; the manifest is no place for them."""
 
 PARALLEL_FROM = 8
 """Fewer files than this are read in this process: starting workers costs more."""
@@ -50,6 +55,9 @@ class Piece:
     parts: int
     characters: int | None
     fingerprint: str
+    metres: tuple[str, ...] = ()
+    tempi_bpm: tuple[float, ...] = ()
+    instruments: tuple[str, ...] = ()
     split: float = 1.0
     """Where the piece stands in the order of the split, 0..1: the lowest are held out for validation."""
 
@@ -62,6 +70,8 @@ class FileReport:
     sha256: str
     kept: int
     skipped: tuple[str, ...] = ()
+    duplicates: int = 0
+    """How many of those skipped are the same music as an earlier piece."""
 
 
 @dataclass(frozen=True)
@@ -161,19 +171,20 @@ def _build(
     with (building / "steps.bin").open("wb") as out:
         for i, (found, skipped) in enumerate(_in_order(jobs, workers)):
             shown = source.shown(source.scores[i])
-            kept = 0
+            kept = doubled = 0
             for draft, steps in found:
                 twin = seen.setdefault(draft["fingerprint"], (i, kept))
                 if twin != (i, kept):
                     skipped.append(
                         f"{draft['title']}: the same music as a piece of {source.shown(source.scores[twin[0]])}"
                     )
+                    doubled += 1
                     continue
                 out.write(np.ascontiguousarray(steps, dtype=np.int16).tobytes())
                 pieces.append(Piece(file=shown, offset=offset, length=len(steps), **draft))
                 offset += len(steps)
                 kept += 1
-            files.append(FileReport(shown, hashes[i], kept, tuple(skipped)))
+            files.append(FileReport(shown, hashes[i], kept, tuple(skipped), doubled))
             progress(i + 1, len(jobs))
     return pieces, files
 
@@ -183,8 +194,21 @@ def _in_order(jobs: list, workers: int | None) -> Iterator[tuple[list, list[str]
     if workers == 1 or len(jobs) < PARALLEL_FROM:
         yield from map(encode_file, jobs)
         return
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        yield from pool.map(encode_file, jobs, chunksize=max(1, min(16, len(jobs) // (workers * 8))))
+    spawn = multiprocessing.get_context("spawn")
+    done = 0
+    try:
+        with ProcessPoolExecutor(workers, mp_context=spawn) as pool:
+            for result in pool.map(encode_file, jobs, chunksize=max(1, min(16, len(jobs) // (workers * 8)))):
+                yield result
+                done += 1
+    except BrokenProcessPool:  # a file has brought its worker down: read the rest one by one, to learn which
+        for job in jobs[done:]:
+            try:
+                with ProcessPoolExecutor(1, mp_context=spawn) as pool:
+                    result = pool.submit(encode_file, job).result()
+            except BrokenProcessPool:
+                result = [], ["the reader crashed, or ran out of memory; please report it"]
+            yield result
 
 
 def encode_file(job: tuple[str, str, dict]) -> tuple[list[tuple[dict, np.ndarray]], list[str]]:
@@ -219,6 +243,9 @@ def encode_file(job: tuple[str, str, dict]) -> tuple[list[tuple[dict, np.ndarray
             "parts": len(score.parts),
             "characters": tokenizer.characters(steps),
             "fingerprint": fingerprint(score),
+            "metres": sorted({f"{m.numerator}/{m.denominator}" for m in score.metres}),
+            "tempi_bpm": sorted({round(t.bpm, 1) for t in score.tempos})[:MOST_TEMPI],
+            "instruments": ["drums" if p.is_drum else PROGRAM_NAMES[p.program] for p in score.parts if len(p.notes)],
         }
         found.append((facts, steps))
     return found, skipped

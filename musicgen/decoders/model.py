@@ -30,7 +30,7 @@ class ModelConfig(BaseModel):
     layers: int = Field(2, ge=1, le=64, description="decoder layers")
     dropout: float = Field(0.1, ge=0, lt=1, description="share of values dropped while training")
     heads: int = Field(8, ge=1, le=64, description="transformer: attention heads; divides dim")
-    memory: int = Field(512, ge=1, le=65536, description="transformer: how many past steps each position sees")
+    memory: int = Field(512, ge=1, le=16384, description="transformer: how many past steps each position sees")
     nonlinearity: Literal["tanh", "relu"] = Field("tanh", description="rnn: the f of h = f(W_hh h + W_xh x + b)")
     initialisation: Literal["uniform", "identity"] = Field("uniform", description="rnn: how W_hh starts")
 

@@ -36,13 +36,14 @@ from musicgen.score import (
 )
 from musicgen.score.edit import merge_doubled
 from musicgen.score.general_midi import PROGRAM_NAMES
+from musicgen.score.score import MINOR_MODES
 
 MAX_NOTES = 1_000_000
 MAX_PARTS = 256
 MAX_TICKS = 2**30
+MAX_BARS = 50_000
 DRUM_CHANNEL = 9
 PITCHED_CHANNELS = tuple(channel for channel in range(16) if channel != DRUM_CHANNEL)
-MINOR_MODES = ("minor", "dorian", "phrygian", "locrian")
 
 Event = TypeVar("Event", Tempo, Metre, Key)
 
@@ -95,6 +96,9 @@ def from_symusic(found: ScoreTick, path: str = "score", title: str = "") -> Scor
     )
     metres = metres if metres and metres[0].onset == 0 else (Metre(0, 4, 4), *metres)
     metres, pickup = _pickup(tuple(m for m in metres if m.onset < max(length, 1)))
+    stops = [m.onset for m in metres[1:]] + [length]
+    if sum((stop - m.onset) // m.ticks for m, stop in zip(metres, stops, strict=True)) > MAX_BARS:
+        raise FormatError(f"{path}: more than the {MAX_BARS:,} bars that are read; is its last event a stray one?")
     keys = _latest(
         Key(int(ticks(k.time)), int(k.key), "minor" if k.tonality else "major")
         for k in found.key_signatures
@@ -161,12 +165,17 @@ def midi_file(score: Score) -> mido.MidiFile:
     score = unfold(score) if score.signs else score
     file = mido.MidiFile(type=1, ticks_per_beat=TICKS_PER_QUARTER, charset="utf-8")
     file.tracks.append(_conductor(score))
-    for part, channel in zip(score.parts, channels(score.parts), strict=True):
+    given = channels(score.parts)
+    crowded = {c for c in given if len({p.program for p, own in zip(score.parts, given, strict=True) if own == c}) > 1}
+    for part, channel in zip(score.parts, given, strict=True):
         messages = [
             (0, mido.MetaMessage("track_name", name=part.name or _instrument(part))),
             (0, mido.Message("program_change", channel=channel, program=part.program)),
-            *note_messages(part.notes, channel),
         ]
+        for tick, message in note_messages(part.notes, channel):
+            if channel in crowded and message.type == "note_on":  # another program may have been set since
+                messages.append((tick, mido.Message("program_change", channel=channel, program=part.program)))
+            messages.append((tick, message))
         file.tracks.append(_track(messages, score.length))
     return file
 

@@ -33,12 +33,18 @@ class Event:
 
 @dataclass(frozen=True)
 class Voice:
-    """Where a part lives in a file: track index, channel and program; and how many notes are there."""
+    """Where a part lives in a file: track index, channel and the program its track sets; and what it plays.
+
+    A program belongs to a channel, and some files set it in another track than the notes: `sounding` is the program
+    that the channel really had at the voice's last note.
+    """
 
     track: int
     channel: int
     program: int
+    sounding: int
     notes: int
+    pitch_sum: int
 
 
 def read_tracks(path: Path) -> tuple[bytes, list[list[Event]], list[bytes]]:
@@ -125,7 +131,14 @@ def _length(value: int) -> bytes:
 
 def find_voices(tracks: Sequence[Sequence[Event]]) -> list[Voice]:
     """Each (track, channel, program) that plays notes, in the order of its first note in its track."""
-    counts: dict[tuple[int, int, int], int] = {}
+    changes: list[list[tuple[int, int]]] = [[] for _ in range(16)]  # of each channel, over all tracks: (tick, program)
+    for events in tracks:
+        for event in events:
+            if event.status & 0xF0 == 0xC0:
+                changes[event.status & 0x0F].append((event.tick, event.data[1]))
+    for of_channel in changes:
+        of_channel.sort(key=lambda change: change[0])
+    played: dict[tuple[int, int, int], list[tuple[int, int]]] = {}  # (tick, pitch) of each note
     for index, events in enumerate(tracks):
         programs = [0] * 16
         for event in events:
@@ -133,24 +146,39 @@ def find_voices(tracks: Sequence[Sequence[Event]]) -> list[Voice]:
             if kind == 0xC0:
                 programs[channel] = event.data[1]
             elif kind == 0x90 and event.data[2] > 0:
-                key = (index, channel, programs[channel])
-                counts[key] = counts.get(key, 0) + 1
-    return [Voice(*key, notes) for key, notes in counts.items()]
+                played.setdefault((index, channel, programs[channel]), []).append((event.tick, event.data[1]))
+    voices = []
+    for (track, channel, program), notes in played.items():
+        set_before = [p for tick, p in changes[channel] if tick <= notes[-1][0]]
+        sounding = set_before[-1] if set_before else program
+        voices.append(Voice(track, channel, program, sounding, len(notes), sum(pitch for _, pitch in notes)))
+    return voices
 
 
 def match_voices(voices: Sequence[Voice], parts: Sequence[Part]) -> list[Voice] | None:
-    """The voice of each part (as formats.midi reads them), or None where they can't be told apart."""
+    """The voice of each part (as formats.midi reads them), or None where they can't be told apart.
+
+    A voice is known by its notes; where damage has cost some of them, by its program and their number.
+    """
     left = list(voices)
     found = []
     for part in parts:
-        drums = [v for v in left if (v.channel == DRUM_CHANNEL) == part.is_drum]
-        fits = [v for v in drums if part.is_drum or v.program == part.program]
-        exact = [v for v in fits if v.notes == len(part.notes)] or fits
-        if not exact:
+        of_kind = [v for v in left if (v.channel == DRUM_CHANNEL) == part.is_drum]
+        fits = [v for v in of_kind if part.is_drum or v.program == part.program]
+        as_many = [v for v in fits if v.notes == len(part.notes)]
+        same = [v for v in as_many if v.pitch_sum == int(part.notes["pitch"].sum())]
+        best = same or as_many or fits
+        if not best:
             return None
-        left.remove(exact[0])
-        found.append(exact[0])
+        left.remove(best[0])
+        found.append(best[0])
     return found
+
+
+def check_voices(original: Path, parts: Sequence[Part]) -> None:
+    """Raises FormatError unless each part, as formats.midi reads them, can be found in the file's own tracks."""
+    if match_voices(find_voices(read_tracks(original)[1]), parts) is None:
+        raise FormatError(f"{original}: its tracks and channels can't be told apart; convert it to .musicxml first")
 
 
 def write_continuation(
@@ -197,9 +225,9 @@ def write_continuation(
         if playing is None:
             programs[channel] = event.data[1]
             continue
-        if order == 2 and programs.get(channel) != playing.program:
-            programs[channel] = playing.program
-            added[playing.track].append(Event(tick, bytes([0xC0 | channel, playing.program])))
+        if order == 2 and programs.get(channel) != playing.sounding:
+            programs[channel] = playing.sounding
+            added[playing.track].append(Event(tick, bytes([0xC0 | channel, playing.sounding])))
         added[playing.track].append(event)
     last = int(own(np.array(end)))
     body = b"".join(_chunk(_merge(events, more), last) for events, more in zip(tracks, added, strict=True))

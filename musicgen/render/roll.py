@@ -5,14 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 
 from musicgen.errors import FormatError
-from musicgen.score import Score, unfold
+from musicgen.score import Score
 
 GIVEN, ADDED = "#3b4252", "#1f6fd6"
 WIDEST_INCHES = 24.0
 
 
+def check_picture(path: str | Path) -> Path:
+    """The path, if a picture can be written there. Raises FormatError."""
+    path = Path(path)
+    if path.suffix.lower() not in (".png", ".svg", ".pdf"):
+        raise FormatError(f"{path}: a piano roll is written as .png, .svg or .pdf")
+    return path
+
+
 def draw_roll(score: Score, path: str | Path, seam: int | None = None) -> None:
-    """Draw `score` as PNG, SVG or PDF, by suffix: bars across, pitch upwards, a strip for drums below.
+    """Draw `score` as PNG, SVG or PDF, by suffix: bars across, pitch upwards, drums below; repeats as written.
 
     seam: the tick from which notes are new; they are drawn in blue, with a line where they begin.
     """
@@ -20,10 +28,7 @@ def draw_roll(score: Score, path: str | Path, seam: int | None = None) -> None:
     from matplotlib.collections import PolyCollection
     from matplotlib.figure import Figure
 
-    path = Path(path)
-    if path.suffix.lower() not in (".png", ".svg", ".pdf"):
-        raise FormatError(f"{path}: a piano roll is written as .png, .svg or .pdf")
-    score = unfold(score) if score.signs else score
+    path = check_picture(path)
     pitched = [part for part in score.parts if not part.is_drum and len(part.notes)]
     drums = [part for part in score.parts if part.is_drum and len(part.notes)]
     figure = Figure(figsize=(min(3 + 0.32 * len(score.bars), WIDEST_INCHES), 5.2), layout="constrained")

@@ -5,6 +5,8 @@ Each takes logits (B, V) and returns them with what falls out set to -inf; at le
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
@@ -50,10 +52,14 @@ def keep_min_p(logits: Tensor, p: float) -> Tensor:
     return logits.masked_fill(probabilities < p * probabilities.amax(dim=-1, keepdim=True), -torch.inf)
 
 
-def draw(logits: Tensor, config: SamplingConfig, generator: torch.Generator) -> Tensor:
-    """One value a row, (B,) int64, of logits (B, V) in which what the grammar forbids is already -inf."""
+def draw(logits: Tensor, config: SamplingConfig, generators: Sequence[torch.Generator]) -> Tensor:
+    """One value a row, (B,) int64, of logits (B, V) in which what the grammar forbids is already -inf.
+
+    Each row has its own generator, so that what one stream draws does not depend on how many others there are.
+    """
     if config.temperature == 0:
         return logits.argmax(dim=-1)
     logits = logits / config.temperature
     logits = keep_min_p(keep_top_p(keep_top_k(logits, config.top_k), config.top_p), config.min_p)
-    return torch.multinomial(logits.softmax(dim=-1), 1, generator=generator).squeeze(-1)
+    rows = zip(logits.softmax(dim=-1), generators, strict=True)
+    return torch.cat([torch.multinomial(row, 1, generator=generator) for row, generator in rows])

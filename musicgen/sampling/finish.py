@@ -15,18 +15,30 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch
 
 from musicgen.decoders.model import Model
 from musicgen.errors import FinishError, TokenError
 from musicgen.formats.instruments import family, playing_range
 from musicgen.sampling.filters import SamplingConfig
 from musicgen.sampling.sampler import sample
-from musicgen.score import Part, Score
+from musicgen.score import TICKS_PER_QUARTER, Part, Score, Sign, clip
 from musicgen.score.general_midi import PITCH_NAMES, PROGRAM_NAMES
 from musicgen.tokens import AbcTokenizer, BarsTokenizer, Tokenizer
 from musicgen.tokens.bars_grammar import BarsCursor
-from musicgen.tokens.bars_vocabulary import BAR, INSTANCES, INSTRUMENT, KINDS, PART, START, UNIT, part_values
+from musicgen.tokens.bars_vocabulary import (
+    BAR,
+    INSTANCES,
+    INSTRUMENT,
+    KINDS,
+    LONGEST_BAR,
+    PART,
+    START,
+    UNIT,
+    part_values,
+)
+
+SLACK = TICKS_PER_QUARTER // 8
+"""A 32nd note: so much too early or too late, a last note is still taken to stop at the barline."""
 
 
 @dataclass(frozen=True)
@@ -72,8 +84,9 @@ def understand(fragment: Score) -> Understanding:
     if not fragment.note_count:
         raise FinishError(f"{fragment.title or 'the score'}: no notes, so there is nothing to continue")
     seam = fragment.length
-    start = int(fragment.bars[-1])
-    metre, key = fragment.metre_at(start), fragment.key_at(start)
+    meant = settle(fragment)
+    start = int(meant.bars[-1])
+    metre, key = meant.metre_at(start), meant.key_at(start)
     parts = tuple(
         PartRead(
             part.name or ("drums" if part.is_drum else PROGRAM_NAMES[part.program]),
@@ -90,9 +103,9 @@ def understand(fragment: Score) -> Understanding:
         key=key.name,
         metre=f"{metre.numerator}/{metre.denominator}",
         tempo_bpm=fragment.tempo_at(seam).bpm,
-        bars=len(fragment.bars),
+        bars=len(meant.bars),
         seam=seam,
-        last_bar_filled=min((seam - start) / metre.ticks, 1.0),
+        last_bar_filled=min((meant.length - start) / metre.ticks, 1.0),
     )
 
 
@@ -137,7 +150,7 @@ def finish(
         [copy.deepcopy(cursor) for _ in range(takes)],
         prompt.steps,
         config=config,
-        generator=torch.Generator().manual_seed(seed),
+        seed=seed,
         most_bars=total,
         prompt_coordinates=np.array(coordinates),
         progress=progress,
@@ -161,33 +174,59 @@ class _Prompt:
     join: Callable[[np.ndarray], tuple[Score, Score]]
 
 
+def settle(fragment: Score) -> Score:
+    """The fragment as it was meant where it was played: a last note let go just before or just after the barline.
+
+    Within a 32nd note of it, the bar is held to be full, or the next one not begun. Only for counting bars and filling
+    them; the notes that are kept are the fragment's own.
+    """
+    last = int(fragment.bars[-1])
+    full = fragment.metre_at(last).ticks
+    struck = max((int(part.notes["onset"].max()) for part in fragment.parts if len(part.notes)), default=0)
+    if 0 < fragment.length - last <= SLACK and struck < last:
+        return clip(fragment, last)
+    if 0 < last + full - fragment.length <= SLACK:
+        return replace(fragment, length=last + full)
+    return fragment
+
+
 def _bars_prompt(fragment: Score, tokenizer: BarsTokenizer, seen_parts: Sequence[int] | None) -> _Prompt:
     """The fragment for the `bars` tokenizer: its last bar made full, its instruments lent programs the model knows."""
-    lent = lend_programs(fragment.parts, seen_parts)
-    steps = tokenizer.encode(replace(fragment, parts=lent, signs=()), unfinished=True)
-    playing = [i for i, part in enumerate(fragment.parts) if len(part.notes)]
+    read = settle(fragment)
+    last = int(read.bars[-1])
+    bar = max(read.metre_at(last).ticks, read.length - last)
+    if bar > LONGEST_BAR * UNIT:
+        quarters = bar / TICKS_PER_QUARTER
+        raise FinishError(f"bar {len(read.bars)} is {quarters:g} quarters long; a `bars` model holds 8 at most")
+    lent = lend_programs(read.parts, seen_parts)
+    steps = tokenizer.encode(replace(read, parts=lent, signs=()), unfinished=True)
+    playing = [i for i, part in enumerate(read.parts) if len(part.notes)]
     values = part_values([lent[i] for i in playing])
     part_of_value = dict(reversed(list(zip(values, playing, strict=True))))
     lengths = steps[steps[:, 0] == BAR, 3]
-    # the seam, from the beginning of the last bar, rounded up to the grid: no new note starts before it
-    not_before = -(-fragment.length // UNIT) - int(lengths[:-1].sum())
     ranges = {value: _range(fragment.parts[i]) for value, i in part_of_value.items()}
+    # the tokenizer's bars lie on its grid, the fragment's need not: what is new is moved by the difference
+    grid_end = int(lengths.sum()) * UNIT
+    shift = last + bar - grid_end
 
     def hold(cursor: BarsCursor) -> None:
         cursor.keep_course()
         cursor.ranges = ranges
-        cursor.not_before = not_before
+        cursor.not_before = -(-(read.length - last) // UNIT)  # the seam, rounded up to the grid
 
     def join(drawn: np.ndarray) -> tuple[Score, Score]:
         skeleton = steps[np.isin(steps[:, 0], (START, PART, BAR))]
         decoded = tokenizer.decode(np.concatenate([skeleton, drawn]))
         new = [fragment.parts[0].notes[:0]] * len(fragment.parts)
         for part, value in zip(decoded.parts, part_values(decoded.parts), strict=True):
-            notes = part.notes.copy()
-            notes["onset"] = np.maximum(notes["onset"], fragment.length)
-            if len(notes):
+            if len(part.notes):
+                notes = part.notes.copy()
+                stops = notes["onset"] + shift + notes["duration"]
+                notes["onset"] = np.maximum(notes["onset"] + shift, fragment.length)
+                notes["duration"] = np.maximum(stops - notes["onset"], 1)
                 new[part_of_value[value]] = notes
-        return _join(fragment, new, decoded.bars, decoded.length)
+        bars = decoded.bars[decoded.bars >= grid_end] + shift
+        return _join(fragment, new, np.concatenate([read.bars, bars]), decoded.length + shift, fragment.signs)
 
     return _Prompt(steps, len(lengths), tokenizer.cursor, hold, join)
 
@@ -202,7 +241,8 @@ def _melody_prompt(fragment: Score, tokenizer: AbcTokenizer) -> _Prompt:
         new = [part.notes[:0] for part in fragment.parts]
         notes = decoded.parts[0].notes
         new[playing[0]] = notes[notes["onset"] >= fragment.length]
-        return _join(fragment, new, decoded.bars, decoded.length, decoded)
+        bars = np.concatenate([fragment.bars, decoded.bars[decoded.bars > fragment.bars[-1]]])
+        return _join(fragment, new, bars, decoded.length, decoded.signs)
 
     def cursor(bars: int) -> Any:
         return tokenizer.cursor(bars, strict=False)  # real tunes have bars of any length; keep_course ends that
@@ -211,20 +251,18 @@ def _melody_prompt(fragment: Score, tokenizer: AbcTokenizer) -> _Prompt:
 
 
 def _join(
-    fragment: Score, new: Sequence[np.ndarray], bars: np.ndarray, length: int, maps: Score | None = None
+    fragment: Score, new: Sequence[np.ndarray], bars: np.ndarray, length: int, signs: tuple[Sign, ...]
 ) -> tuple[Score, Score]:
-    """(fragment and continuation, continuation alone) from the new notes of each part; signs as `maps` has them."""
-    seam = fragment.length
-    all_bars = np.unique(np.concatenate([fragment.bars, bars[bars > fragment.bars[-1]]]))
+    """(fragment and continuation, continuation alone) from the new notes of each part, and the bars of both."""
     whole = replace(
         fragment,
         parts=tuple(
             part.with_notes(np.concatenate([part.notes, notes]))
             for part, notes in zip(fragment.parts, new, strict=True)
         ),
-        bars=all_bars,
-        length=max(length, seam),
-        signs=maps.signs if maps else fragment.signs,
+        bars=bars,
+        length=max(length, fragment.length),
+        signs=signs,
     )
     only = replace(whole, parts=tuple(p.with_notes(notes) for p, notes in zip(fragment.parts, new, strict=True)))
     return whole, only

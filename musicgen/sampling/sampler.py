@@ -40,7 +40,7 @@ def sample(
     prompt: np.ndarray,
     *,
     config: SamplingConfig,
-    generator: torch.Generator,
+    seed: int,
     most_bars: int,
     prompt_coordinates: np.ndarray | None = None,
     progress: Callable[[int], None] = lambda bars: None,
@@ -66,6 +66,7 @@ def sample(
     state = pick(state, torch.zeros(count, dtype=torch.long, device=device))
     output = outputs[:, -1].expand(count, -1)  # (B, D)
 
+    generators = [stream_generator(seed, stream) for stream in range(count)]
     drawn: list[list[np.ndarray]] = [[] for _ in cursors]
     nats = np.zeros(count)
     live = list(range(count))
@@ -75,7 +76,7 @@ def sample(
             cursor = cursors[stream]
             if cursor.bars is None and cursor.bar >= most_bars - ENDING_BARS:
                 cursor.bars = min(cursor.bar + ENDING_BARS, most_bars)
-        steps, costs = _draw_step(model, [cursors[i] for i in live], output, config, generator)
+        steps, costs = _draw_step(model, [cursors[i] for i in live], output, config, [generators[i] for i in live])
         for row, stream in enumerate(live):
             cursors[stream].advance(steps[row])
             drawn[stream].append(steps[row])
@@ -97,8 +98,18 @@ def sample(
     return [Sampled(np.array(s, dtype=np.int16), float(n)) for s, n in zip(drawn, nats, strict=True)]
 
 
+def stream_generator(seed: int, stream: int) -> torch.Generator:
+    """The randomness of one stream: the same whatever the other streams are."""
+    mixed = np.random.SeedSequence([seed, stream]).generate_state(1, np.uint64)[0]
+    return torch.Generator().manual_seed(int(mixed) >> 1)
+
+
 def _draw_step(
-    model: Model, cursors: Sequence[Cursor], output: torch.Tensor, config: SamplingConfig, generator: torch.Generator
+    model: Model,
+    cursors: Sequence[Cursor],
+    output: torch.Tensor,
+    config: SamplingConfig,
+    generators: Sequence[torch.Generator],
 ) -> tuple[np.ndarray, np.ndarray]:
     """The next step of each stream, (B, F) int64, and its negative log-likelihood (B,). output: (B, D)."""
     context = model.head.context(output)
@@ -108,14 +119,14 @@ def _draw_step(
     known: list[torch.Tensor] = []
     for index in range(fields):
         masks = np.stack([c.allowed(steps[row, :index].tolist()) for row, c in enumerate(cursors)])  # (B, V)
-        if (masks.sum(axis=1) == 1).all():
-            steps[:, index] = masks.argmax(axis=1)
-            known.append(torch.from_numpy(steps[:, index].copy()).to(output.device))
-            continue
-        logits = model.head.field(index, context, known).float()
-        logits = logits.masked_fill(~torch.from_numpy(masks).to(output.device), -torch.inf)
-        values = draw(logits.cpu(), config, generator).to(output.device)
-        costs -= logits.log_softmax(dim=-1).gather(-1, values[:, None])[:, 0].double().cpu().numpy()
-        steps[:, index] = values.cpu().numpy()
-        known.append(values)
+        steps[:, index] = masks.argmax(axis=1)
+        open_rows = np.flatnonzero(masks.sum(axis=1) > 1)  # where there is a choice
+        if len(open_rows):
+            rows = torch.from_numpy(open_rows).to(output.device)
+            logits = model.head.field(index, context[rows], [value[rows] for value in known]).float()
+            logits = logits.masked_fill(~torch.from_numpy(masks[open_rows]).to(output.device), -torch.inf).cpu()
+            values = draw(logits, config, [generators[row] for row in open_rows.tolist()])
+            costs[open_rows] -= logits.log_softmax(dim=-1).gather(-1, values[:, None])[:, 0].double().numpy()
+            steps[open_rows, index] = values.numpy()
+        known.append(torch.from_numpy(steps[:, index].copy()).to(output.device))
     return steps, costs

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from musicgen.errors import ScoreError
-from musicgen.score.score import NOTE, Part, Score
+from musicgen.score.score import NOTE, Score
 
 
 def transpose(score: Score, semitones: int) -> Score:
@@ -258,9 +258,3 @@ def merge_doubled(notes: np.ndarray) -> np.ndarray:
     again = merged["pitch"][1:] == merged["pitch"][:-1]
     merged["duration"][:-1] = np.where(again, np.minimum(merged["duration"][:-1], room), merged["duration"][:-1])
     return merged[np.lexsort((merged["pitch"], merged["onset"]))]
-
-
-def drop_empty_parts(score: Score) -> Score:
-    """Without the parts that never play."""
-    parts: tuple[Part, ...] = tuple(part for part in score.parts if len(part.notes))
-    return replace(score, parts=parts)

@@ -28,6 +28,8 @@ NOTE = np.dtype([("onset", "<i4"), ("duration", "<i4"), ("pitch", "<i2"), ("velo
 MODE_FIFTHS = {"major": 0, "minor": 3, "dorian": 2, "phrygian": 4, "lydian": -1, "mixolydian": 1, "locrian": 5}
 """Mode -> how many fifths its tonic lies above that of the major key with the same signature."""
 MODES = tuple(MODE_FIFTHS)
+MINOR_MODES = ("minor", "dorian", "phrygian", "locrian")
+"""Modes with a minor third: where only major and minor can be told, they are minor."""
 
 
 def notes_array(notes: Iterable[tuple[int, int, int, int]] = ()) -> np.ndarray:

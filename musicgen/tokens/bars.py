@@ -32,6 +32,7 @@ import numpy as np
 from musicgen.errors import TokenError
 from musicgen.score import NOTE, Key, Metre, Score, Tempo, quantise, unfold
 from musicgen.score.edit import merge_doubled
+from musicgen.score.score import MINOR_MODES
 from musicgen.tokens.bars_grammar import BarsCursor
 from musicgen.tokens.bars_vocabulary import (
     BAR,
@@ -102,10 +103,7 @@ class BarsTokenizer:
             parts.append(part_of(value).with_notes(merge_doubled(notes)))
         starts = score.bars
         metres = [replace(m, onset=_next_bar(starts, m.onset)) for m in score.metres]
-        keys = [
-            Key(k.onset, k.fifths, "minor" if k.mode in ("minor", "dorian", "phrygian", "locrian") else "major")
-            for k in score.keys
-        ]
+        keys = [Key(k.onset, k.fifths, "minor" if k.mode in MINOR_MODES else "major") for k in score.keys]
         tempos = [Tempo(t.onset, TEMPI[tempo_class(t.bpm)]) for t in score.tempos]
         return Score(
             parts=tuple(parts),

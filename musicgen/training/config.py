@@ -8,7 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field
 class TrainingConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    seed: int = Field(0, description="of everything that is drawn: weights, order of pieces, keys, dropout")
+    seed: int = Field(
+        0, ge=0, le=2**63 - 1, description="of everything that is drawn: weights, order of pieces, keys, dropout"
+    )
     steps: int = Field(2000, ge=1, description="optimiser steps")
     streams: int = Field(8, ge=1, description="pieces read side by side: the batch")
     chunk: int = Field(128, ge=2, description="steps of music between two updates: how far back the gradient goes")

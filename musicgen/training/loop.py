@@ -23,13 +23,17 @@ from torch import Tensor
 from musicgen.corpus import Corpus, Piece, Streams
 from musicgen.decoders import detach, forget
 from musicgen.decoders.model import Model
+from musicgen.errors import TrainingError
 from musicgen.training.config import TrainingConfig
 from musicgen.training.evaluate import Evaluation, evaluate, to_tensors
 
 
 @dataclass(frozen=True)
 class StepReport:
-    """One update. Losses in nats; `evaluation` where this step was followed by a look at the validation pieces."""
+    """One update. Losses in nats. `looked`: this step was followed by a look at how well the model does now.
+
+    `evaluation` is what was seen on the validation pieces, None if there are none.
+    """
 
     step: int
     epoch: int
@@ -42,6 +46,7 @@ class StepReport:
     tokens: int
     padded: float
     seconds: float
+    looked: bool = False
     evaluation: Evaluation | None = None
     is_best: bool = False
 
@@ -93,6 +98,7 @@ class Trainer:
         self.since_best = 0
         self.clipped = 0
         self.seconds = 0.0
+        self.recent: list[float] = []  # training losses since the last look
 
     @property
     def finished(self) -> bool:
@@ -116,6 +122,11 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip))
+        if not math.isfinite(norm):
+            raise TrainingError(
+                f"step {self.step + 1}: the gradient is {norm}; the last save stands: "
+                "train again with a lower training.learning_rate or training.clip"
+            )
         rate = learning_rate(self.step, self.config)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -124,9 +135,11 @@ class Trainer:
         self.clipped += norm > self.config.clip
 
         seconds = time.perf_counter() - began
+        self.recent.append(float(loss.detach()))
         evaluation, is_best = None, False
-        if self.step % self.config.evaluate_every == 0 or self.step == self.config.steps:
-            evaluation, is_best = self._evaluate(float(loss.detach()))
+        looked = self.step % self.config.evaluate_every == 0 or self.step == self.config.steps
+        if looked:
+            evaluation, is_best = self._look()
         self.seconds += time.perf_counter() - began
         return StepReport(
             step=self.step,
@@ -140,13 +153,15 @@ class Trainer:
             tokens=tokens,
             padded=1 - tokens / batch.valid.size,
             seconds=seconds,
+            looked=looked,
             evaluation=evaluation,
             is_best=is_best,
         )
 
-    def _evaluate(self, loss: float) -> tuple[Evaluation | None, bool]:
-        """Without validation pieces the training loss decides what is best, and nothing stops early."""
-        evaluation = None
+    def _look(self) -> tuple[Evaluation | None, bool]:
+        """Without validation pieces the mean training loss since the last look decides, and nothing stops early."""
+        evaluation, loss = None, sum(self.recent) / max(len(self.recent), 1)
+        self.recent = []
         if self.valid:
             evaluation = evaluate(self.model, self.corpus, self.valid, streams=self.config.streams)
             loss = evaluation.per_step
@@ -177,6 +192,7 @@ class Trainer:
             "since_best": self.since_best,
             "clipped": self.clipped,
             "seconds": self.seconds,
+            "recent": self.recent,
             "streams": self.streams.state(),
         }
 
@@ -198,4 +214,5 @@ class Trainer:
         self.step, self.since_best = facts["step"], facts["since_best"]
         self.best = math.inf if facts["best"] is None else facts["best"]
         self.clipped, self.seconds = facts["clipped"], facts["seconds"]
+        self.recent = list(facts["recent"])
         self.streams.restore(facts["streams"])

@@ -121,10 +121,39 @@ def test_convert_goes_by_suffix(data, tmp_path):
 
 def test_resume_goes_on_from_where_it_stopped(checkpoint, data, tmp_path):
     out = Path(shutil.copytree(checkpoint, tmp_path / "more"))
-    done = musicgen("train", data / "freedoom", "--out", out, "--resume", "--set", "training.steps=6", *SMALL)
+    done = musicgen("train", data / "freedoom", "--out", out, "--resume", "--set", "training.steps=6")
     assert done.returncode == 0, done.stderr
     steps = [json.loads(line)["step"] for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert steps == [2, 4, 6]
+
+
+def test_resume_keeps_the_runs_own_configuration(checkpoint, data, tmp_path):
+    """As the line after Ctrl-C says it, without --config: nothing about the run changes."""
+    out = Path(shutil.copytree(checkpoint, tmp_path / "same"))
+    before = (out / "config.yaml").read_text()
+    done = musicgen("train", data / "freedoom", "--out", out, "--resume")
+    assert done.returncode == 0, done.stderr
+    assert (out / "config.yaml").read_text() == before
+    done = musicgen("train", data / "freedoom", "--out", out, "--resume", "--set", "model.dim=32")
+    assert done.returncode == 2
+    assert "training.steps" in done.stderr
+
+
+def test_a_picture_that_can_not_be_drawn_is_refused_before_anything_is_written(checkpoint, data, tmp_path):
+    score = data / "schubert-d759" / "scherzo.mid"
+    words = ("finish", score, "--checkpoint", checkpoint, "--out", tmp_path / "f.mid", "--roll", tmp_path / "r.jpg")
+    done = musicgen(*words)
+    assert done.returncode == 2
+    assert ".png" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_place_that_can_not_be_written_is_a_line_and_not_a_traceback(data, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    done = musicgen("convert", data / "kern" / "new-britain.krn", tmp_path / "file" / "x.mid")
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert done.stderr.startswith("musicgen:")
 
 
 @pytest.mark.parametrize(
@@ -140,6 +169,9 @@ def test_resume_goes_on_from_where_it_stopped(checkpoint, data, tmp_path):
         (("check", "data/freedoom", "--config", "nowhere.yaml"), "nowhere.yaml"),
         (("check", "music21:bax"), "no such collection"),
         (("train", "data/freedoom", "--out", "x", "--device", "tpu"), "tpu"),
+        (("train", "data/freedoom", "--out", "x", "--set", "training.seed=-1"), "training.seed"),
+        (("train", "data/freedoom", "--out", "x", "--resume"), "nothing to resume"),
+        (("sample", "x", "--out", "x", "--seed", "99999999999999999999"), "seed"),
         (("sample",), "CHECKPOINT"),
     ],
 )

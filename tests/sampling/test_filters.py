@@ -12,6 +12,10 @@ from musicgen.sampling.filters import SamplingConfig, draw, keep_min_p, keep_top
 ROWS = st.lists(st.floats(-8, 8, width=32), min_size=2, max_size=12, unique=True)
 
 
+def seeded(rows: int) -> list[torch.Generator]:
+    return [torch.Generator().manual_seed(i) for i in range(rows)]
+
+
 def kept(logits: torch.Tensor) -> set[int]:
     return set(torch.isfinite(logits).nonzero().flatten().tolist())
 
@@ -59,23 +63,23 @@ def test_what_the_grammar_forbids_is_never_drawn():
     logits = torch.randn(64, 20)
     logits[:, ::2] = -torch.inf
     for settings_ in (SamplingConfig(), SamplingConfig(temperature=5.0, top_k=3, top_p=0.9, min_p=0.05)):
-        values = draw(logits, settings_, torch.Generator().manual_seed(0))
+        values = draw(logits, settings_, seeded(64))
         assert (values % 2 == 1).all()
 
 
 def test_temperature_zero_takes_the_likeliest():
     logits = torch.randn(8, 20)
-    assert torch.equal(draw(logits, SamplingConfig(temperature=0), torch.Generator()), logits.argmax(-1))
+    assert torch.equal(draw(logits, SamplingConfig(temperature=0), seeded(8)), logits.argmax(-1))
 
 
 def test_drawing_follows_the_distribution():
     logits = torch.log(torch.tensor([0.5, 0.3, 0.2])).expand(20_000, 3)
-    values = draw(logits, SamplingConfig(), torch.Generator().manual_seed(0))
+    values = draw(logits, SamplingConfig(), [torch.Generator().manual_seed(0)] * 20_000)
     shares = torch.bincount(values, minlength=3) / len(values)
     assert torch.allclose(shares, torch.tensor([0.5, 0.3, 0.2]), atol=0.015)
 
 
 def test_the_same_seed_draws_the_same():
     logits = torch.randn(50, 20)
-    one, other = (draw(logits, SamplingConfig(), torch.Generator().manual_seed(7)) for _ in range(2))
+    one, other = (draw(logits, SamplingConfig(), seeded(50)) for _ in range(2))
     assert torch.equal(one, other)

@@ -14,7 +14,7 @@ from musicgen.formats import read_score, write_score
 from musicgen.formats.instruments import playing_range
 from musicgen.sampling import SamplingConfig, finish, understand
 from musicgen.sampling.finish import lend_programs
-from musicgen.score import Part, Score, clip, notes_array, unfold
+from musicgen.score import Metre, Part, Score, clip, notes_array, unfold
 
 
 def continue_(fragment: Score, loaded, **options):
@@ -72,6 +72,12 @@ def test_the_same_seed_gives_the_same_music_and_another_seed_other_music(orchest
     one, same, other = (continue_(scherzo, orchestra, seed=seed)[0] for seed in (1, 1, 2))
     assert one.whole == same.whole
     assert one.whole != other.whole
+
+
+def test_a_take_does_not_depend_on_how_many_others_are_drawn(orchestra, scherzo):
+    alone = continue_(scherzo, orchestra, seed=4)[0]
+    among = continue_(scherzo, orchestra, seed=4, takes=3)
+    assert any(np.array_equal(alone.new.parts[0].notes, take.new.parts[0].notes) for take in among)
 
 
 def test_takes_come_best_first(orchestra, scherzo):
@@ -220,12 +226,60 @@ def test_all_takes_are_kept(orchestra, data, tmp_path):
     assert len(report.files) == 3
 
 
-def test_the_original_is_never_written_over(orchestra, data):
-    source = data / "schubert-d759" / "scherzo.mid"
-    before = source.read_bytes()
-    with pytest.raises(MusicgenError, match="never written over"):
-        workflows.finish_score(source, orchestra.folder, source)
-    assert source.read_bytes() == before
+def test_the_original_is_never_written_over_by_any_of_the_files(orchestra, data, tmp_path):
+    scherzo = (data / "schubert-d759" / "scherzo.mid").read_bytes()
+    for name in ("x.mid", "x-take2.mid", "01.mid"):
+        (tmp_path / name).write_bytes(scherzo)
+    with pytest.raises(MusicgenError, match="it is the original"):
+        workflows.finish_score(tmp_path / "x.mid", orchestra.folder, tmp_path / "x.mid")
+    with pytest.raises(MusicgenError, match="it is the original"):
+        workflows.finish_score(tmp_path / "x-take2.mid", orchestra.folder, tmp_path / "x.mid", takes=2)
+    with pytest.raises(MusicgenError, match="it is the original"):
+        workflows.sample_pieces(orchestra.folder, tmp_path, count=1, bars=11, prime=tmp_path / "01.mid")
+    assert {path.read_bytes() for path in tmp_path.iterdir()} == {scherzo}
+
+
+def test_a_file_of_several_tunes_is_refused(tunes, data, tmp_path):
+    with pytest.raises(FinishError, match="holds 60 tunes"):
+        workflows.finish_score(data / "irish" / "tunes.abc", tunes.folder, tmp_path / "x.abc")
+
+
+def test_a_metre_longer_than_the_vocabulary_holds_is_refused(orchestra):
+    long = Score(parts=(Part("Flute", 73, False, notes_array([(0, 480, 60, 80)])),), metres=(Metre(0, 12, 4),))
+    with pytest.raises(FinishError, match="12 quarters"):
+        continue_(long, orchestra)
+
+
+def test_bars_that_lie_off_the_grid_go_on_where_they_are(orchestra):
+    """4/4, then 3/4 from an odd tick on: the new bars follow the fragment's own, and none is added or lost."""
+    notes = notes_array([(i * 480, 480, 60 + i % 5, 80) for i in range(18)])
+    fragment = Score(
+        parts=(Part("Flute", 73, False, notes),),
+        metres=(Metre(0, 4, 4), Metre(5771, 3, 4)),
+        bars=np.array([0, 1920, 3840, 5771, 7211]),
+        length=8640,
+    )
+    (take,) = continue_(fragment, orchestra, bars=3)
+    assert_kept(fragment, take)
+    assert take.whole.bars.tolist() == [0, 1920, 3840, 5771, 7211, 8651, 10091, 11531]
+    assert take.whole.length == 12971
+
+
+@pytest.mark.parametrize(("stop", "bars"), [(1925, 1), (1900, 1), (1860, 1), (1981, 2), (1500, 1)])
+def test_a_last_note_let_go_near_the_barline_neither_opens_a_bar_nor_leaves_a_gap(orchestra, stop, bars):
+    """Played music: within a 32nd note, the bar counts as full; new notes still wait for the last one to stop."""
+    fragment = Score(parts=(Part("Flute", 73, False, notes_array([(0, 960, 60, 80), (960, stop - 960, 64, 80)])),))
+    found = understand(fragment)
+    assert found.bars == bars
+    assert found.seam == stop
+    for seed in range(3):
+        (take,) = continue_(fragment, orchestra, bars=2, seed=seed)
+        assert_kept(fragment, take)
+        assert len(take.whole.bars) == bars + 2
+        assert take.whole.length == (bars + 2) * 1920
+        if stop in (1925, 1900, 1860):
+            onsets = take.new.parts[0].notes["onset"]
+            assert all(onset >= max(1920, stop) for onset in onsets.tolist())
 
 
 def test_a_note_struck_across_the_seam_does_not_hang(orchestra):

@@ -25,7 +25,7 @@ from musicgen.score import (
     transpose,
     unfold,
 )
-from musicgen.score.edit import drop_empty_parts, merge_doubled, paste, played_spans, transpose_fifths
+from musicgen.score.edit import merge_doubled, paste, played_spans, transpose_fifths
 
 DATA = Path(__file__).resolve().parents[2] / "data"
 BAR = 1920
@@ -345,8 +345,3 @@ def test_quantising_twice_is_quantising_once(path):
     for quantised in once.parts:
         assert not (quantised.notes["onset"] % 20).any()
         assert not (quantised.notes["duration"] % 20).any()
-
-
-def test_parts_that_never_play_can_be_dropped():
-    score = Score(parts=(part(name="silent"), part((0, 480, 60, 80), name="heard")))
-    assert [p.name for p in drop_empty_parts(score).parts] == ["heard"]
