@@ -12,6 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from musicgen.errors import TokenError
+from musicgen.formats.instruments import playing_range
+from musicgen.score.general_midi import DRUM_KIT
 from musicgen.tokens.bars_vocabulary import (
     BAR,
     BARS_LEFT,
@@ -46,12 +48,23 @@ def _is_drum(part: int) -> bool:
     return (part - INSTRUMENT) // INSTANCES == KINDS - 1
 
 
+def _usual_range(part: int) -> tuple[int, int]:
+    """What an instrument plays, within a piano's compass; of drums, the keys that General MIDI names."""
+    if part < INSTRUMENT or _is_drum(part):
+        return min(DRUM_KIT), max(DRUM_KIT)
+    low, high = playing_range((part - INSTRUMENT) // INSTANCES)
+    return max(low, 21), min(high, 108)
+
+
+_RANGES = tuple(_usual_range(part) for part in range(PART_FIELD.size))
+
+
 class BarsCursor:
     """Implements tokens.tokenizer.Cursor.
 
     `keep_course()`, called once a prompt has been walked, holds metre, key, tempo and roster as they are;
     `not_before` is the first position of the current bar at which a note may start (a seam);
-    `ranges` maps a value of field `part` to the lowest and highest MIDI pitch it may play.
+    `ranges` maps a value of field `part` to the lowest and highest MIDI pitch it may play, where that is not the usual.
     """
 
     def __init__(self, bars: int | None = None) -> None:
@@ -209,8 +222,8 @@ class BarsCursor:
 
     def _range(self, part: int) -> tuple[int, int]:
         """Lowest and highest value of field `pitch` for an instrument."""
-        low, high = self.ranges.get(part, (0, 127))
         base = DRUM if _is_drum(part) else PITCH
+        low, high = self.ranges.get(part) or _RANGES[part]
         return base + low, base + high
 
     def _parts_here(self) -> np.ndarray:

@@ -391,3 +391,18 @@ def test_the_first_steps_are_a_roster_of_at_least_one():
     joins = np.flatnonzero(cursor.allowed([PART]))
     assert joins[0] == PIANO + 1
     assert (joins[1:] % 8 == PIANO % 8).all()
+
+
+def test_what_is_sampled_stays_in_the_usual_range_of_each_instrument():
+    """A double bass plays no C8, and drums only what General MIDI has a sound for."""
+    tokenizer = BarsTokenizer()
+    labels = tokenizer.fields[1].labels
+    bass, drums = labels.index("Contrabass 1"), labels.index("Drums 1")
+    cursor = tokenizer.cursor(2)
+    for step in ((4, bass, 0, 0, 0), (4, drums, 0, 0, 0), (3, 0, 0, 96, 0)):
+        cursor.advance(step)
+    cursor.advance((5, 1, tokenizer.fields[2].labels.index("4/4"), 0, 0))
+    pitches = np.flatnonzero(cursor.allowed([5, bass])) - 1
+    assert (pitches.min(), pitches.max()) == (28, 67)
+    keys = np.flatnonzero(cursor.allowed([5, drums])) - 129
+    assert (keys.min(), keys.max()) == (35, 81)
