@@ -17,7 +17,7 @@ import os
 import sys
 from pathlib import Path
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as musicgen.cli does: waiting threads do not spin
+os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # as musicgen.cli does: waiting threads do not spin for long
 
 import mido
 import music21

@@ -354,9 +354,9 @@ def demo(
 
 def main() -> None:
     """Entry point: user errors become one line and exit code 2."""
-    # PyTorch's waiting threads otherwise spin, which costs far more than it gains on a machine with other work: 60
-    # steps of the demo took 240 s and not 9 beside one busy process (LOG.md). It is read when torch is first imported.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # PyTorch's waiting threads otherwise spin for long, which stalls training wherever another process is busy: 60 steps
+    # of the demo took 240 s and not 9 (LOG.md). A short spin keeps the speed of a quiet machine. Read as torch loads.
+    os.environ.setdefault("GOMP_SPINCOUNT", "3000")
     try:
         app()
     except MusicgenError as error:

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as musicgen.cli does, and before anything imports torch
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # the models here are too small to share out
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # the models here are too small to share out; set before torch loads
 
 ROOT = Path(__file__).resolve().parents[1]
 
