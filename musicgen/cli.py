@@ -354,7 +354,7 @@ def demo(
 
 def main() -> None:
     """Entry point: user errors become one line and exit code 2."""
-    # PyTorch's waiting threads otherwise spin for long, which stalls training wherever another process is busy: 60 steps
+    # PyTorch's waiting threads otherwise spin for long, which stalls training beside any busy process: 60 steps
     # of the demo took 240 s and not 9 (LOG.md). A short spin keeps the speed of a quiet machine. Read as torch loads.
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")
     try:
