@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from musicgen import __version__
-from musicgen.errors import MusicgenError
+from musicgen.errors import ConfigError, MusicgenError
 from musicgen.terminal import bars_bar, files_bar, in_words, print_next, print_table, train_with_progress
 
 if TYPE_CHECKING:
@@ -41,6 +41,10 @@ class Device(StrEnum):
 
 WHERE = "a folder of scores (.mid .abc .musicxml .mxl .krn), one file, or music21:NAME for a part of music21's corpus"
 FolderArgument = Annotated[str, typer.Argument(metavar="FOLDER", help=WHERE)]
+FoldersArgument = Annotated[
+    list[str],
+    typer.Argument(metavar="FOLDER...", help=f"{WHERE}; a corpus made by `prepare`; or several of these"),
+]
 CheckpointArgument = Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="a folder that `musicgen train` made")]
 ConfigOption = Annotated[Path | None, typer.Option("--config", "-c", help="a YAML file, as in configs/")]
 SetOption = Annotated[
@@ -70,7 +74,7 @@ def root(
 
 @app.command()
 def check(
-    folder: FolderArgument,
+    folders: FoldersArgument,
     config: ConfigOption = None,
     changes: SetOption = None,
     as_json: JsonOption = False,
@@ -82,9 +86,12 @@ def check(
 
     run = _config(config, changes)
     with files_bar() as bar:
-        report = workflows.check(folder, run, progress=bar)
+        report = workflows.check(folders, run, progress=bar)
     if as_json:
-        print(json.dumps(asdict(report), ensure_ascii=False, indent=1))
+        facts = asdict(report)
+        facts["files"] = [file._asdict() for file in report.files]
+        facts["pieces"] = [piece._asdict() for piece in report.pieces]
+        print(json.dumps(facts, ensure_ascii=False, indent=1))
         return
     for file in report.files:
         for reason in file.skipped:
@@ -95,9 +102,11 @@ def check(
         print(f"not a score  ... and {len(report.ignored) - 5} more files")
     kept = sum(f.kept > 0 for f in report.files)
     skipped = sum(len(f.skipped) for f in report.files)
+    near = f"{report.near_duplicates} pieces in {report.near_groups} groups, each kept on one side of the split"
     print_table(
         ("files kept", f"{kept} of {len(report.files)}"),
         ("pieces", f"{len(report.pieces):,} kept, {skipped} skipped, {report.duplicates} of them duplicates"),
+        ("nearly the same", near),
         ("notes", f"{report.notes:,}"),
         ("bars", f"{report.bars:,}"),
         ("metres", in_words(report.metres)),
@@ -111,12 +120,64 @@ def check(
         ),
         ("memory to train", f"about {report.training_mib:,.0f} MiB"),
     )
-    print_next(f"musicgen train {folder} --config {config or 'configs/orchestra-lstm.yaml'} --out checkpoints/mine")
+    named = " ".join(folders)
+    print_next(f"musicgen train {named} --config {config or 'configs/orchestra-lstm.yaml'} --out checkpoints/mine")
+
+
+@app.command()
+def prepare(
+    folder: FolderArgument,
+    config: ConfigOption = None,
+    changes: SetOption = None,
+    out: Annotated[
+        Path | None, typer.Option(help="folder to leave the compiled corpus in; left out, it goes into the cache")
+    ] = None,
+    shard: Annotated[
+        str, typer.Option(metavar="K/N", help="compile only every N-th score from the K-th on, as in 3/16")
+    ] = "1/1",
+    workers: Annotated[int | None, typer.Option(min=1, max=1024, help="processes; left out, one a core")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Compile a folder of scores, on all cores. Stopped and run again, it goes on. Shards merge by listing them."""
+    from dataclasses import asdict
+
+    from musicgen import workflows
+
+    run = _config(config, changes)
+    number, slash, shards = shard.partition("/")
+    if not (slash and number.isdecimal() and shards.isdecimal()):
+        raise ConfigError(f"--shard {shard}: expected K/N, as in 3/16")
+    if shard != "1/1" and out is None:
+        raise ConfigError("--shard: needs --out, the folder to leave the shard in")
+    try:
+        with files_bar() as bar:
+            report = workflows.prepare(
+                folder, run, out=out, shard=(int(number), int(shards)), workers=workers, progress=bar
+            )
+    except KeyboardInterrupt:
+        print("stopped; what was read is kept. Run the same command again to go on", file=sys.stderr)
+        raise typer.Exit(130) from None
+    if as_json:
+        facts = {**asdict(report), "folder": str(report.folder), "files": [file._asdict() for file in report.files]}
+        print(json.dumps(facts, ensure_ascii=False, indent=1))
+        return
+    for file in report.files:
+        for reason in file.skipped:
+            print(f"skipped  {file.path}: {reason}")
+    print_table(
+        ("corpus", f"{report.folder}{' (was there already)' if report.was_there else ''}"),
+        ("files kept", f"{sum(f.kept > 0 for f in report.files)} of {len(report.files)}"),
+        ("pieces", f"{report.pieces:,}"),
+        ("notes", f"{report.notes:,}"),
+        ("steps", f"{report.steps:,}, {report.megabytes:.1f} MB"),
+    )
+    which = out.parent / "*" if out is not None and shard != "1/1" else out or folder
+    print_next(f"musicgen train {which} --config {config or 'configs/orchestra-lstm.yaml'} --out checkpoints/mine")
 
 
 @app.command()
 def train(
-    folder: FolderArgument,
+    folders: FoldersArgument,
     out: Annotated[Path, typer.Option(help="the checkpoint folder to make")],
     config: ConfigOption = None,
     changes: SetOption = None,
@@ -130,10 +191,10 @@ def train(
         run = resume_config(out, changes or ())
     else:
         run = _config(config, changes)
-    report = train_with_progress(folder, run, out, resume, device.value)
+    report = train_with_progress(folders, run, out, resume, device.value)
     if report.interrupted:
         print(f"stopped after step {report.step}; saved in {out}", file=sys.stderr)
-        print_next(f"musicgen train {folder} --out {out} --resume")
+        print_next(f"musicgen train {' '.join(folders)} --out {out} --resume")
         raise typer.Exit(130)
     print_next(f"musicgen sample {out} --out out/{out.name} -n 4")
 
@@ -256,18 +317,52 @@ def finish(
 def convert(
     source: Annotated[Path, typer.Argument(metavar="IN", help="a score: .mid .abc .musicxml .xml .mxl .krn")],
     target: Annotated[Path, typer.Argument(metavar="OUT", help="the file to write: .mid .abc .musicxml")],
+    as_written: Annotated[
+        bool, typer.Option("--as-written", help="keep repeat signs, endings and jumps, and do not play them out")
+    ] = False,
 ) -> None:
-    """Convert between formats, by suffix; a file of several tunes becomes several files."""
+    """Convert between formats, by suffix; a file of several tunes becomes several files. Repeats are played out."""
     from musicgen import workflows
 
-    for path in workflows.convert(source, target):
+    for path in workflows.convert(source, target, as_written=as_written):
         print(path)
+
+
+@app.command()
+def tokens(
+    score: Annotated[Path, typer.Argument(metavar="SCORE", help="a score: .mid .abc .musicxml .mxl .krn")],
+    tokenizer: Annotated[
+        str | None, typer.Option(metavar="NAME", help="abc, bars, grid or performance; left out, the configuration's")
+    ] = None,
+    config: ConfigOption = None,
+    changes: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print a score as the tokens a model would read, in words, bar by bar."""
+    from dataclasses import asdict
+
+    from musicgen import workflows
+
+    named = [f"tokenizer.name={tokenizer}"] if tokenizer else []
+    pieces = workflows.tokens(score, _config(config, [*named, *(changes or [])]))
+    if as_json:
+        found = [{**asdict(p), "steps": p.steps.tolist(), "bars": p.bars.tolist()} for p in pieces]
+        print(json.dumps(found, ensure_ascii=False))
+        return
+    for piece in pieces:
+        print(f"{piece.title}: {len(piece.steps):,} steps of {', '.join(piece.fields)}; {piece.notes:,} notes")
+        bar = None
+        for number, words in zip(piece.bars.tolist(), piece.words, strict=True):
+            if number != bar:
+                print(f"bar {number}" if number else "before the first bar")
+                bar = number
+            print(f"  {words}")
 
 
 @app.command()
 def evaluate(
     checkpoint: CheckpointArgument,
-    folder: FolderArgument,
+    folders: FoldersArgument,
     device: DeviceOption = Device.cpu,
     as_json: JsonOption = False,
 ) -> None:
@@ -277,7 +372,7 @@ def evaluate(
     from musicgen import workflows
 
     with files_bar() as bar:
-        report = workflows.evaluate_checkpoint(checkpoint, folder, device=device.value, progress=bar)
+        report = workflows.evaluate_checkpoint(checkpoint, folders, device=device.value, progress=bar)
     found = report.evaluation
     if as_json:
         rates = {"per_step": found.per_step, "per_note": found.per_note, "per_character": found.per_character}
@@ -313,7 +408,7 @@ def demo(
     checkpoint = out / "checkpoint"
     workflows.remove_checkpoint(checkpoint)
     print(f"1/3  training on {data}", file=sys.stderr)
-    trained = train_with_progress(str(data), run, checkpoint, False, "auto", quiet=True)
+    trained = train_with_progress([str(data)], run, checkpoint, False, "auto", quiet=True)
     if trained.interrupted:
         raise typer.Exit(130)
     print("2/3  writing two new pieces", file=sys.stderr)
@@ -362,6 +457,9 @@ def main() -> None:
     except MusicgenError as error:
         print(f"musicgen: {error}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        print("musicgen: stopped", file=sys.stderr)
+        sys.exit(130)
     except BrokenPipeError:
         sys.stderr.close()
     except OSError as error:  # no permission, no space: the user's to mend, not a fault of the program

@@ -27,12 +27,23 @@ class TokenizerConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: Literal["abc", "bars"] = Field("bars", description="abc: one melody as ABC text; bars: any number of parts")
+    name: Literal["abc", "bars", "grid", "performance"] = Field(
+        "bars",
+        description="abc: one melody as ABC text; bars: any number of parts; grid: a fixed number of voices, column by "
+        "column; performance: one instrument in clock time",
+    )
     characters: bool = Field(False, description="abc: one step a character, as in the lecture's lab, not a symbol")
+    voices: int = Field(4, ge=1, le=8, description="grid: how many voices, each a part of its own")
+    steps_per_quarter: Literal[1, 2, 3, 4, 6, 8, 12] = Field(4, description="grid: columns a quarter note")
+    holds: bool = Field(True, description="grid: tell a note that goes on from one struck again")
 
     def build(self) -> Tokenizer:
-        options = {"characters": self.characters} if self.name == "abc" else {}
+        options = {name: getattr(self, name) for name in OPTIONS.get(self.name, ())}
         return TOKENIZERS[self.name](**options)
+
+
+OPTIONS = {"abc": ("characters",), "grid": ("voices", "steps_per_quarter", "holds")}
+"""Which of the options above each tokenizer has."""
 
 
 class RunConfig(BaseModel):

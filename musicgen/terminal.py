@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def train_with_progress(
-    folder: str, run: RunConfig, out: Path, resume: bool, device: str, quiet: bool = False
+    folders: list[str], run: RunConfig, out: Path, resume: bool, device: str, quiet: bool = False
 ) -> TrainReport:
     """Train with a bar on a terminal, and one line an evaluation elsewhere."""
     from tqdm import tqdm
@@ -64,7 +64,7 @@ def train_with_progress(
 
     with files_bar() as files:
         report = workflows.train(
-            folder, run, out, resume=resume, device=device, on_files=files, on_start=start, on_step=step
+            folders, run, out, resume=resume, device=device, on_files=files, on_start=start, on_step=step
         )
     if bar is not None:
         bar.close()

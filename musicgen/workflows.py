@@ -1,4 +1,4 @@
-"""What musicgen does, one function a job: check, train, sample, finish, convert, evaluate, demo.
+"""What musicgen does, one function a job: check, prepare, train, sample, finish, convert, tokens, evaluate, demo.
 
 Typed in, typed out; they print nothing. Progress goes to callbacks, faults are raised as MusicgenError. The command
 line parses, calls one of these and prints; a notebook or a web page can do the same.
@@ -21,16 +21,20 @@ import torch
 from musicgen import checkpoint as checkpoints
 from musicgen.checkpoint import Checkpoint, build_model, load_checkpoint
 from musicgen.config import RunConfig, load_config
-from musicgen.corpus import Corpus, FileReport, Piece, compile_corpus, find_source, split_pieces
+from musicgen.corpus import Corpus, FileReport, Piece, compile_corpus, find_source, load_corpus, split_pieces
+from musicgen.corpus.compile import PLAYABLE
 from musicgen.errors import CheckpointError, ConfigError, FinishError, FormatError, UnsupportedFormat
 from musicgen.formats import WRITERS, midi_events, read_scores, write_score
 from musicgen.sampling import SamplingConfig, Take, Understanding, finish, sample, understand
 from musicgen.score import Score, unfold
+from musicgen.score.timing import as_typed
 from musicgen.tokens.bars_vocabulary import INSTRUMENT
 from musicgen.training.evaluate import Evaluation, evaluate, unigram
 from musicgen.training.loop import StepReport, Trainer
 
 Progress = Callable[[int, int], None]
+Places = str | Path | Sequence[str | Path]
+"""Where music is: a folder of scores, a file, a collection of music21's, a prepared corpus; or several of them."""
 
 
 def no_progress(done: int, total: int) -> None:
@@ -67,14 +71,17 @@ class CheckReport:
     tempi: dict[str, int]
     instruments: dict[str, int]
     duplicates: int
+    near_duplicates: int
+    """Pieces that are nearly the same music as another: they are kept, on one side of the split."""
+    near_groups: int
     parameters: int
     epoch_updates: int
     training_mib: float
 
 
-def check(where: str | Path, config: RunConfig, progress: Progress = no_progress) -> CheckReport:
-    """Read a folder as training would, and report. What was skipped, and why, is in each file's report."""
-    corpus = compile_corpus(find_source(where), config.tokenizer.build(), progress=progress)
+def check(where: Places, config: RunConfig, progress: Progress = no_progress) -> CheckReport:
+    """Read music as training would, and report. What was skipped, and why, is in each file's report."""
+    corpus = load_corpus(where, config.tokenizer.build(), progress=progress)
     metres, tempi, instruments = Counter[str](), Counter[str](), Counter[str]()
     for piece in corpus.pieces:
         metres.update(piece.metres)
@@ -83,9 +90,16 @@ def check(where: str | Path, config: RunConfig, progress: Progress = no_progress
     model = build_model(config, corpus.tokenizer)
     train = config.training
     steps = int(sum(p.length for p in corpus.pieces))
+    near = corpus.near_duplicates
     # weights, gradients and two moments; what the forward pass keeps: roughly a dozen vectors a step and layer
     weights = 4 * 4 * model.parameter_count
-    kept = 4 * train.streams * train.chunk * config.model.dim * (12 * config.model.layers + 8 * len(corpus.steps[0]))
+    kept = (
+        4
+        * train.streams
+        * train.chunk
+        * config.model.dim
+        * (12 * config.model.layers + 8 * len(corpus.tokenizer.fields))
+    )
     return CheckReport(
         source=corpus.source,
         files=corpus.files,
@@ -98,9 +112,56 @@ def check(where: str | Path, config: RunConfig, progress: Progress = no_progress
         tempi=dict(tempi.most_common()),
         instruments=dict(instruments.most_common()),
         duplicates=sum(f.duplicates for f in corpus.files),
+        near_duplicates=near[0],
+        near_groups=near[1],
         parameters=model.parameter_count,
         epoch_updates=math.ceil(steps / (train.streams * train.chunk)),
         training_mib=(weights + kept) / 2**20,
+    )
+
+
+# -------------------------------------------------------------------------------------------------------------- prepare
+
+
+@dataclass(frozen=True)
+class PrepareReport:
+    """A compiled corpus and where it lies."""
+
+    folder: Path
+    files: tuple[FileReport, ...]
+    pieces: int
+    notes: int
+    steps: int
+    megabytes: float
+    was_there: bool
+
+
+def prepare(
+    where: str | Path,
+    config: RunConfig,
+    *,
+    out: str | Path | None = None,
+    shard: tuple[int, int] = (1, 1),
+    workers: int | None = None,
+    progress: Progress = no_progress,
+) -> PrepareReport:
+    """Compile a folder of scores on all cores, into `out` or the cache; a run that was stopped is gone on with.
+
+    shard: (k, n) takes every n-th score from the k-th on, so that n machines can share a huge folder; training reads
+    the shards by listing their folders.
+    """
+    source = find_source(where, shard)
+    corpus = compile_corpus(
+        source, config.tokenizer.build(), out=Path(out) if out else None, workers=workers, progress=progress
+    )
+    return PrepareReport(
+        folder=corpus.folders[0],
+        files=corpus.files,
+        pieces=len(corpus.pieces),
+        notes=sum(p.notes for p in corpus.pieces),
+        steps=sum(p.length for p in corpus.pieces),
+        megabytes=sum(store.nbytes for store in corpus.stores) / 1e6,
+        was_there=corpus.cached,
     )
 
 
@@ -128,7 +189,7 @@ class TrainReport:
 
 
 def train(
-    where: str | Path,
+    where: Places,
     config: RunConfig,
     out: str | Path,
     *,
@@ -155,7 +216,7 @@ def train(
             raise CheckpointError(f"{out}: holds another model than the configuration says; resume with its own")
     chosen = choose_device(device)
     tokenizer = config.tokenizer.build()
-    corpus = compile_corpus(find_source(where), tokenizer, progress=on_files)
+    corpus = load_corpus(where, tokenizer, progress=on_files)
     pieces, valid = split_pieces(corpus.pieces, config.training.valid_share)
 
     torch.manual_seed(config.training.seed)
@@ -163,8 +224,10 @@ def train(
     trainer = Trainer(model, corpus, pieces, valid, config.training, chosen)
     if resume:
         tensors, facts = checkpoints.read_tensors(out / checkpoints.LAST)
-        if facts["corpus"] != corpus.folder.name:
-            raise CheckpointError(f"{out}: was trained on other music than {where} holds now; resume needs the same")
+        if facts["corpus"] != corpus.key:
+            raise CheckpointError(
+                f"{out}: was trained on other music than {corpus.source} holds now; resume needs the same"
+            )
         trainer.restore(tensors, facts)
         if config.training.steps > load_config(out / "config.yaml").training.steps:
             trainer.since_best = 0  # more steps were asked for: an early stop no longer holds
@@ -173,7 +236,7 @@ def train(
     on_start(corpus, model.parameter_count)
 
     def save_last() -> None:
-        facts = {**trainer.facts(), "corpus": corpus.folder.name}
+        facts = {**trainer.facts(), "corpus": corpus.key}
         checkpoints.write_tensors(out / checkpoints.LAST, trainer.tensors(), facts)
 
     stop = False
@@ -478,8 +541,11 @@ def _from_seam(take: Take) -> Score:
 # ------------------------------------------------------------------------------------------------- convert and evaluate
 
 
-def convert(source: str | Path, target: str | Path, as_written: bool = True) -> list[Path]:
-    """One format to another, by suffix. A file of several tunes becomes several files, NAME-1 and so on."""
+def convert(source: str | Path, target: str | Path, as_written: bool = False) -> list[Path]:
+    """One format to another, by suffix. A file of several tunes becomes several files, NAME-1 and so on.
+
+    Repeats are played out, unless `as_written` keeps their signs (MIDI has none).
+    """
     target = Path(target)
     if target.suffix.lower() not in WRITERS:
         raise UnsupportedFormat(f"{target}: no writer for {target.suffix!r}; known: {' '.join(WRITERS)}")
@@ -492,6 +558,38 @@ def convert(source: str | Path, target: str | Path, as_written: bool = True) -> 
     for score, path in zip(scores, targets, strict=True):
         write_score(score, path)
     return targets
+
+
+@dataclass(frozen=True)
+class TokensReport:
+    """A piece as its tokenizer has it: the steps, each in words, and the bar each stands in (from 1; 0: before)."""
+
+    title: str
+    fields: tuple[str, ...]
+    steps: np.ndarray
+    words: tuple[str, ...]
+    bars: np.ndarray
+    notes: int
+
+
+def tokens(source: str | Path, config: RunConfig) -> list[TokensReport]:
+    """Every piece of a file as steps. Raises MusicgenError where it can't be read or held."""
+    tokenizer = config.tokenizer.build()
+    found = []
+    for score in read_scores(source, as_written=tokenizer.as_written):
+        typed = score if tokenizer.clock or Path(source).suffix.lower() not in PLAYABLE else as_typed(score)
+        steps = tokenizer.encode(typed)
+        found.append(
+            TokensReport(
+                score.title or Path(source).stem,
+                tuple(field.name for field in tokenizer.fields),
+                steps,
+                tuple(tokenizer.describe(step) for step in steps),
+                tokenizer.bars_begun(steps),
+                int(tokenizer.is_note(steps).sum()),
+            )
+        )
+    return found
 
 
 def never_over(source: str | Path, targets: Sequence[Path]) -> None:
@@ -519,15 +617,15 @@ class EvaluateReport:
 
 
 def evaluate_checkpoint(
-    checkpoint: str | Path, where: str | Path, *, device: str = "cpu", progress: Progress = no_progress
+    checkpoint: str | Path, where: Places, *, device: str = "cpu", progress: Progress = no_progress
 ) -> EvaluateReport:
     """Nats a step, a note and a character on whole unseen pieces, each from its own start, not told their length."""
     loaded = load_checkpoint(checkpoint, choose_device(device))
-    corpus = compile_corpus(find_source(where), loaded.tokenizer, progress=progress)
+    corpus = load_corpus(where, loaded.tokenizer, progress=progress)
     trained = {p["fingerprint"] for p in loaded.corpus["train"]}
     unseen = [p for p in corpus.pieces if p.fingerprint not in trained]
     if not unseen:
-        raise CheckpointError(f"{where}: {loaded.folder} was trained on all {len(corpus.pieces)} of its pieces")
+        raise CheckpointError(f"{corpus.source}: {loaded.folder} was trained on all {len(corpus.pieces)} of its pieces")
     return EvaluateReport(
         evaluate(loaded.model, corpus, unseen),
         len(corpus.pieces) - len(unseen),

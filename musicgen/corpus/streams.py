@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from musicgen.corpus.compile import Corpus, Piece
-from musicgen.tokens import HIDDEN
+from musicgen.corpus.corpus import Corpus, Piece
+from musicgen.tokens import HIDDEN, Tokenizer
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,15 @@ class Batch:
     ]  # field -> (B, T, size) bool: values that `targets` could have had (see tokens.tokenizer)
 
 
+@dataclass(frozen=True)
+class Reading:
+    """A whole piece as it is read."""
+
+    steps: np.ndarray  # (N, F)
+    coordinates: np.ndarray  # (N, C)
+    notes: np.ndarray  # (N,) how many notes each step begins
+
+
 @dataclass
 class _Row:
     """What one stream is playing."""
@@ -40,15 +49,20 @@ class _Row:
     semitones: int
     hides: bool
     at: int
-    steps: np.ndarray
-    coordinates: np.ndarray
+    reading: Reading
+
+    @property
+    def left(self) -> int:
+        """Steps that are still to be predicted."""
+        return len(self.reading.steps) - 1 - self.at
 
 
 class Streams:
     """Endless batches over shuffled pieces, each piece once an epoch. Deterministic in `generator`, and resumable.
 
     transpose: (lowest, highest) semitones by which a piece may be moved, drawn anew each time it is played.
-    hide: share of the plays in which the `bars_left` coordinate is hidden, so that a model learns to end by itself too.
+    hide: share of the plays in which coordinates that look ahead (bars left) are hidden, so that a model learns to end
+    by itself too.
     """
 
     def __init__(
@@ -68,8 +82,7 @@ class Streams:
         self.transpose, self.hide = transpose, hide
         self.queue: list[int] = []
         self.epoch = 0
-        names = [c.name for c in corpus.tokenizer.coordinates]
-        self.hidden = names.index("bars_left") if "bars_left" in names else None
+        self.hidden = coordinates_ahead(corpus.tokenizer)
         self.rows: list[_Row] = []
 
     def __iter__(self) -> Streams:
@@ -78,9 +91,9 @@ class Streams:
     def __next__(self) -> Batch:
         if not self.rows:
             self.rows = [self._draw() for _ in range(self.streams)]
-        self.rows = [row if row.at + 1 < len(row.steps) else self._draw() for row in self.rows]
-        length = chunk_length([len(row.steps) - 1 - row.at for row in self.rows], self.chunk)
-        batch = gather([(row.steps, row.coordinates, row.at) for row in self.rows], length, self.corpus.tokenizer)
+        self.rows = [row if row.left > 0 else self._draw() for row in self.rows]
+        length = chunk_length([row.left for row in self.rows], self.chunk)
+        batch = gather([(row.reading, row.at) for row in self.rows], length, self.corpus.tokenizer)
         for row in self.rows:
             row.at += length
         return batch
@@ -100,11 +113,7 @@ class Streams:
         original = np.asarray(self.corpus.steps_of(self.pieces[piece]))
         steps = tokenizer.transpose(original, semitones) if semitones else original
         steps = original if steps is None else steps
-        coordinates = tokenizer.locate(steps)
-        if hides and self.hidden is not None:
-            coordinates = coordinates.copy()
-            coordinates[:, self.hidden] = HIDDEN
-        return _Row(piece, semitones, hides, at, steps, coordinates)
+        return _Row(piece, semitones, hides, at, read(steps, tokenizer, self.hidden if hides else ()))
 
     def state(self) -> dict:
         """Plain values from which `restore` goes on exactly here."""
@@ -121,6 +130,20 @@ class Streams:
         self.generator.bit_generator.state = state["generator"]
 
 
+def read(steps: np.ndarray, tokenizer: Tokenizer, hidden: Sequence[int] = ()) -> Reading:
+    """A piece (N, F) with its coordinates, those in `hidden` withheld."""
+    coordinates = tokenizer.locate(steps)
+    if hidden:
+        coordinates = coordinates.copy()
+        coordinates[:, list(hidden)] = HIDDEN
+    return Reading(steps, coordinates, tokenizer.is_note(steps))
+
+
+def coordinates_ahead(tokenizer: Tokenizer) -> list[int]:
+    """Indices of the coordinates that tell of what is still to come."""
+    return [i for i, coordinate in enumerate(tokenizer.coordinates) if coordinate.ahead]
+
+
 def chunk_length(remaining: Sequence[int], asked: int) -> int:
     """The chunk length, of those at which a row's piece ends or `asked` is reached, that pads least.
 
@@ -132,24 +155,25 @@ def chunk_length(remaining: Sequence[int], asked: int) -> int:
     return int(enough.min() if len(enough) else left.max())
 
 
-def gather(rows: Sequence[tuple[np.ndarray, np.ndarray, int]], length: int, tokenizer) -> Batch:
-    """A Batch of `length` steps from (steps (N, F), coordinates (N, C), at) a row; rows that end early are padded."""
+def gather(rows: Sequence[tuple[Reading, int]], length: int, tokenizer: Tokenizer) -> Batch:
+    """A Batch of `length` steps from (piece, where in it) a row; rows that end early are padded."""
     shape = (len(rows), length)
-    steps = np.zeros((*shape, rows[0][0].shape[1]), dtype=np.int64)
+    steps = np.zeros((*shape, rows[0][0].steps.shape[1]), dtype=np.int64)
     targets = np.zeros_like(steps)
-    coordinates = np.zeros((*shape, rows[0][1].shape[1]), dtype=np.int64)
+    coordinates = np.zeros((*shape, rows[0][0].coordinates.shape[1]), dtype=np.int64)
     valid = np.zeros(shape, dtype=bool)
     notes = 0
     masks: dict[int, np.ndarray] = {}
-    for b, (piece, located, at) in enumerate(rows):
+    for b, (reading, at) in enumerate(rows):
+        piece, located = reading.steps, reading.coordinates
         n = max(min(length, len(piece) - 1 - at), 0)
         steps[b, :n], targets[b, :n] = piece[at : at + n], piece[at + 1 : at + 1 + n]
         coordinates[b, :n] = located[at : at + n]
         valid[b, :n] = True
-        notes += int(tokenizer.is_note(piece[at + 1 : at + 1 + n]).sum())
+        notes += int(reading.notes[at + 1 : at + 1 + n].sum())
         for field, mask in tokenizer.masks(piece, located, at + 1, at + 1 + n).items() if n else ():
             masks.setdefault(field, np.ones((*shape, mask.shape[1]), dtype=bool))[b, :n] = mask
-    return Batch(steps, coordinates, targets, valid, notes, np.array([at == 0 for _, _, at in rows]), masks)
+    return Batch(steps, coordinates, targets, valid, notes, np.array([at == 0 for _, at in rows]), masks)
 
 
 def whole_pieces(
@@ -157,23 +181,18 @@ def whole_pieces(
 ) -> list[list[Batch]]:
     """For evaluation: every piece once, whole, from its start, similar lengths side by side; a list of chunks a group.
 
-    `hide` withholds the `bars_left` coordinate, which tells how long the piece will be.
+    `hide` withholds the coordinates that look ahead, which tell how long the piece will be.
     """
     groups = []
     ordered = sorted(pieces, key=lambda p: (p.length, p.offset))
-    names = [c.name for c in corpus.tokenizer.coordinates]
+    hidden = coordinates_ahead(corpus.tokenizer) if hide else []
     for first in range(0, len(ordered), streams):
-        rows = []
-        for piece in ordered[first : first + streams]:
-            steps = np.asarray(corpus.steps_of(piece))
-            coordinates = corpus.tokenizer.locate(steps).copy()
-            if hide and "bars_left" in names:
-                coordinates[:, names.index("bars_left")] = HIDDEN
-            rows.append((steps, coordinates))
-        longest = max(len(steps) for steps, _ in rows) - 1
+        chosen = [np.asarray(corpus.steps_of(piece)) for piece in ordered[first : first + streams]]
+        rows = [read(steps, corpus.tokenizer, hidden) for steps in chosen]
+        longest = max(len(steps) for steps in chosen) - 1
         groups.append(
             [
-                gather([(s, c, at) for s, c in rows], min(chunk, longest - at), corpus.tokenizer)
+                gather([(row, at) for row in rows], min(chunk, longest - at), corpus.tokenizer)
                 for at in range(0, longest, chunk)
             ]
         )

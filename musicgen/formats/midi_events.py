@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from musicgen.errors import FormatError
-from musicgen.formats.midi import DRUM_CHANNEL, note_messages
+from musicgen.formats.midi_write import DRUM_CHANNEL, note_messages
 from musicgen.score import TICKS_PER_QUARTER, Part
 
 END_OF_TRACK = b"\xff\x2f\x00"
@@ -164,7 +164,7 @@ def match_voices(voices: Sequence[Voice], parts: Sequence[Part]) -> list[Voice] 
     found = []
     for part in parts:
         of_kind = [v for v in left if (v.channel == DRUM_CHANNEL) == part.is_drum]
-        fits = [v for v in of_kind if part.is_drum or v.program == part.program]
+        fits = [v for v in of_kind if part.is_drum or part.program in (v.program, v.sounding)]
         as_many = [v for v in fits if v.notes == len(part.notes)]
         same = [v for v in as_many if v.pitch_sum == int(part.notes["pitch"].sum())]
         best = same or as_many or fits

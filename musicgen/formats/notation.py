@@ -118,17 +118,19 @@ def _split_in_tuplet(start: int, end: int, tuplet: Tuplet) -> list[Piece]:
     levels = [whole, unit]
     while levels[-1] % 2 == 0 and levels[-1] // 2 >= SMALLEST:
         levels.append(levels[-1] // 2)
-    printed = _split_plain(
-        (start - tuplet.start) * scale // tuplet.normal,
-        (end - tuplet.start) * scale // tuplet.normal,
-        tuple(levels),
-        1,
-        False,
-        False,
-    )
+
+    def printing(tick: int) -> int:
+        place = (tick - tuplet.start) * scale / tuplet.normal
+        # a seventh or ninth of a beat is no whole number of ticks: its place is the nearest
+        return round(place / unit) * unit if tuplet.actual in ODD else int(place)
+
+    first, last = printing(start), printing(end)
+    printed = _split_plain(first, last, tuple(levels), 1, False, False)
 
     def sounding(tick: int) -> int:
-        return tuplet.start + tick * tuplet.normal // scale
+        if tick in (first, last):
+            return start if tick == first else end
+        return tuplet.start + round(tick * tuplet.normal / scale)
 
     return [Piece(sounding(p.start), sounding(p.end), p.type, p.dots, tuplet) for p in printed]
 
@@ -168,8 +170,23 @@ def _nearest_type(length: int) -> str:
     return next((name for ticks, name in TYPES.items() if ticks <= length), TYPES[SMALLEST])
 
 
+ODD = (7, 9, 11, 13)
+"""Tuplets whose notes are no whole numbers of ticks long: they are known by their places, to the nearest tick."""
+
+
+def _odd_tuplet(span: int, size: int, inside: list[int]) -> Tuplet | None:
+    """A tuplet of seven, nine ... in [span, span + size) whose notes begin where `inside` has them."""
+    for actual in ODD:
+        normal = 8 if actual > 8 else 4
+        if size % normal == 0 and size // normal in TYPES and len(inside) > 1:
+            places = [b * actual / size for b in inside]
+            if all(abs(p - round(p)) * size / actual <= 0.5 for p in places):
+                return Tuplet(span, span + size, actual, normal, TYPES[size // normal])
+    return None
+
+
 def find_tuplets(bounds: list[int], start: int, end: int, beat: int, compound: bool, bar: int) -> list[Tuplet]:
-    """The triplets and quintuplets that a voice needs, for the bounds of its notes between start and end."""
+    """The triplets, quintuplets, septuplets and so on that a voice needs, by where its notes begin and end."""
     if not any(b % SMALLEST for b in bounds):
         return []
     if compound or beat < 480:
@@ -194,6 +211,10 @@ def _tuplets_in(span: int, size: int, start: int, end: int, bounds: list[int]) -
             return [Tuplet(span, span + size, 3, 2, TYPES[size // 2])]
         if size // 4 in TYPES and all(b * 5 % size == 0 for b in inside):
             return [Tuplet(span, span + size, 5, 4, TYPES[size // 4])]
+        if any(b % 10 and b % 12 for b in inside):
+            odd = _odd_tuplet(span, size, inside)
+            if odd is not None:
+                return [odd]
     halves = None
     if size % 2 == 0 and half >= 120:
         left = _tuplets_in(span, half, start, end, bounds)

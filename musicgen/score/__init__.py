@@ -3,6 +3,7 @@
 from musicgen.score.edit import bars_between, clip, quantise, transpose, unfold
 from musicgen.score.score import (
     DRUM_PROGRAM,
+    GRACE,
     NOTE,
     TICKS_PER_QUARTER,
     ChordSymbol,
@@ -12,13 +13,16 @@ from musicgen.score.score import (
     Score,
     Sign,
     Tempo,
+    TempoMap,
     bar_grid,
     bar_ticks,
+    graces_array,
     notes_array,
 )
 
 __all__ = [
     "DRUM_PROGRAM",
+    "GRACE",
     "NOTE",
     "TICKS_PER_QUARTER",
     "ChordSymbol",
@@ -28,10 +32,12 @@ __all__ = [
     "Score",
     "Sign",
     "Tempo",
+    "TempoMap",
     "bar_grid",
     "bar_ticks",
     "bars_between",
     "clip",
+    "graces_array",
     "notes_array",
     "quantise",
     "transpose",

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from musicgen.errors import ScoreError
-from musicgen.score.score import NOTE, Score
+from musicgen.score.score import NOTE, Score, Sign
 
 
 def transpose(score: Score, semitones: int) -> Score:
@@ -20,7 +20,9 @@ def transpose(score: Score, semitones: int) -> Score:
         notes = part.notes.copy()
         if not part.is_drum:
             notes["pitch"] += semitones
-        parts.append(part.with_notes(notes))
+        graces = part.graces.copy()
+        graces["pitch"] += 0 if part.is_drum else semitones
+        parts.append(replace(part, notes=notes, graces=graces))
     keys = tuple(replace(key, fifths=transpose_fifths(key.fifths, semitones)) for key in score.keys)
     return replace(score, parts=tuple(parts), keys=keys, chord_symbols=())
 
@@ -36,7 +38,7 @@ def clip(score: Score, end: int) -> Score:
     for part in score.parts:
         notes = part.notes[part.notes["onset"] < end].copy()
         notes["duration"] = np.minimum(notes["duration"], end - notes["onset"])
-        parts.append(part.with_notes(notes))
+        parts.append(replace(part, notes=notes, graces=part.graces[part.graces["onset"] < end]))
     return replace(
         score,
         parts=tuple(parts),
@@ -63,17 +65,21 @@ def paste(pieces: list[tuple[Score, int, int]]) -> Score:
     """Spans (score, start, end) in ticks, one after the other, as one score; all have the same parts.
 
     A note belongs to the span it starts in and is cut where the span ends, unless the next span takes up where this one
-    stops. Maps of tempo, metre and key say at each seam what holds there; repeat signs are dropped.
+    stops. Maps of tempo, metre and key say at each seam what holds there; signs and the order of sections are dropped.
     """
     first = pieces[0][0]
     note_lists: list[list[np.ndarray]] = [[] for _ in first.parts]
+    grace_lists: list[list[np.ndarray]] = [[] for _ in first.parts]
     maps: dict[str, list] = {"tempos": [], "metres": [], "keys": []}
     bars: list[int] = []
     chords: list = []
     at = 0
     for i, (score, start, end) in enumerate(pieces):
         follows = i + 1 < len(pieces) and pieces[i + 1][0] is score and pieces[i + 1][1] == end
-        for part, found in zip(score.parts, note_lists, strict=True):
+        for part, found, found_graces in zip(score.parts, note_lists, grace_lists, strict=True):
+            graces = part.graces[(part.graces["onset"] >= start) & (part.graces["onset"] < end)].copy()
+            graces["onset"] += at - start
+            found_graces.append(graces)
             chosen = (part.notes["onset"] >= start) & (part.notes["onset"] < end)
             notes = part.notes[chosen].copy()
             if not follows:
@@ -99,7 +105,8 @@ def paste(pieces: list[tuple[Score, int, int]]) -> Score:
     return replace(
         first,
         parts=tuple(
-            part.with_notes(np.concatenate(found)) for part, found in zip(first.parts, note_lists, strict=True)
+            replace(part, notes=np.concatenate(found), graces=np.concatenate(graces))
+            for part, found, graces in zip(first.parts, note_lists, grace_lists, strict=True)
         ),
         tempos=tuple(maps["tempos"]),
         metres=tuple(maps["metres"]),
@@ -108,31 +115,106 @@ def paste(pieces: list[tuple[Score, int, int]]) -> Score:
         length=at,
         signs=(),
         chord_symbols=tuple(chords),
+        order=(),
     )
 
 
+_PLAYED = {"repeat_end", "ending", "da_capo", "dal_segno"}
+
+
 def unfold(score: Score) -> Score:
-    """Repeats and endings played out: what is heard, with no repeat signs left.
+    """Repeats, endings, jumps and the order of sections played out: what is heard, with no signs left.
 
     A repeat without a start sign goes back to the last repeat's end or double bar, or to the piece's beginning. Each
-    section is played as many times as its endings ask for, two where there are none.
+    stretch is played as many times as its endings ask for, two where there are none. After a jump back (D.C., D.S.)
+    repeats are not taken again and last endings are played; the piece stops at "fine", or goes on at the coda. Where
+    sections have an order, that decides, and jumps count for nothing.
     """
-    if not any(s.kind in ("repeat_end", "ending") for s in score.signs):
-        return replace(score, signs=())
+    if not score.order and not any(s.kind in _PLAYED for s in score.signs):
+        return replace(score, signs=(), order=())
     spans = played_spans(score)
     if not spans:
-        return replace(score, signs=())
+        return replace(score, signs=(), order=())
     return merge_short_bars(paste([(score, start, end) for start, end in spans]))
 
 
 def played_spans(score: Score) -> list[tuple[int, int]]:
     """The (start, end) tick spans of a score as written, in the order in which they are played."""
+    spans = _repeated(score)
+    sections = [s for s in score.signs if s.kind == "section"]
+    if score.order and sections:
+        stops = [s.onset for s in sections[1:]] + [score.length]
+        places: dict[str, tuple[int, int]] = {}
+        for sign, stop in zip(sections, stops, strict=True):
+            places.setdefault(sign.label, (sign.onset, stop))
+        found = _between(spans, 0, sections[0].onset)
+        for label in score.order:
+            found += _between(spans, *places[label]) if label in places else []
+        return found
+
+    once = _repeated(score, straight=True)
+    onsets: dict[str, list[int]] = {}
+    for sign in score.signs:
+        onsets.setdefault(sign.kind, []).append(sign.onset)
+    found, at = [], 0
+    for jump in [s for s in score.signs if s.kind in ("da_capo", "dal_segno")]:
+        found += _between(spans, at, jump.onset)
+        segno = [tick for tick in onsets.get("segno", []) if tick < jump.onset]
+        target = segno[-1] if segno and jump.kind == "dal_segno" else 0
+        fine = [tick for tick in onsets.get("fine", []) if tick > target]
+        leave = [tick for tick in onsets.get("to_coda", []) if target < tick]
+        coda = [tick for tick in onsets.get("coda", []) if leave and tick >= leave[0]]
+        if coda and jump.label != "al fine":
+            return found + _between(once, target, leave[0]) + _between(spans, coda[0], score.length)
+        if fine:
+            return found + _between(once, target, fine[0])
+        found += _between(once, target, jump.onset)
+        at = jump.onset
+    return found + _between(spans, at, score.length)
+
+
+def _between(spans: list[tuple[int, int]], start: int, end: int) -> list[tuple[int, int]]:
+    """What of the spans lies in start..end."""
+    cut = [(max(first, start), min(last, end)) for first, last in spans]
+    return [(first, last) for first, last in cut if last > first]
+
+
+def with_repeat_starts(score: Score) -> Score:
+    """The score with the signs written that a repeat goes back to, where they were understood."""
+    there = {sign.onset for sign in score.signs if sign.kind == "repeat_start"}
+    starts = {start for start, _, voltas, ends in _stretches(score) if (voltas or ends) and start not in there}
+    return replace(score, signs=(*score.signs, *(Sign(start, "repeat_start") for start in starts)))
+
+
+def _repeated(score: Score, straight: bool = False) -> list[tuple[int, int]]:
+    """The spans played where repeats and endings alone decide; `straight`: each once, with its last ending."""
     spans: list[tuple[int, int]] = []
+    for start, end, voltas, ends in _stretches(score):
+        if not voltas:
+            spans += [(start, end)] * (2 if ends and not straight else 1)
+            continue
+        body_end = voltas[0][0]
+        stops = [onset for onset, _ in voltas[1:]] + [end]
+        passes = max(max(p) for _, p in voltas)
+        for number in range(passes if straight else 1, passes + 1):
+            chosen = [(onset, stop) for (onset, p), stop in zip(voltas, stops, strict=True) if number in p]
+            if body_end > start:
+                spans.append((start, body_end))
+            spans += chosen[:1]
+    return [s for s in spans if s[1] > s[0]]
+
+
+Stretch = tuple[int, int, list[tuple[int, tuple[int, ...]]], list[int]]
+"""What is repeated as one: its start and end, (onset, passes) of its endings, onsets of its repeat signs."""
+
+
+def _stretches(score: Score) -> list[Stretch]:
+    """The score cut where repeats begin and end."""
     section_start = 0
     boundaries = score.signs
     endings: list[tuple[int, tuple[int, ...]]] = []  # (onset, passes) of the section's voltas
     repeat_ends: list[int] = []
-    sections: list[tuple[int, int, list, list]] = []  # start, end, endings, repeat ends
+    sections: list[Stretch] = []
 
     def close(end: int) -> None:
         nonlocal section_start, endings, repeat_ends
@@ -152,6 +234,9 @@ def played_spans(score: Score) -> list[tuple[int, int]]:
             if not endings:
                 close(sign.onset)
                 started = False
+        elif sign.kind == "section":  # a repeat does not reach back over the beginning of a section
+            close(sign.onset)
+            open_ending = started = False
         elif sign.kind in ("double", "final") and not started and not endings:
             close(sign.onset)
         elif sign.kind == "ending":
@@ -167,20 +252,7 @@ def played_spans(score: Score) -> list[tuple[int, int]]:
                 close(sign.onset)
                 started = False
     close(score.length)
-
-    for start, end, voltas, ends in sections:
-        if not voltas:
-            spans += [(start, end)] * (2 if ends else 1)
-            continue
-        body_end = voltas[0][0]
-        stops = [onset for onset, _ in voltas[1:]] + [end]
-        passes = max(max(p) for _, p in voltas)
-        for number in range(1, passes + 1):
-            chosen = [(onset, stop) for (onset, p), stop in zip(voltas, stops, strict=True) if number in p]
-            if body_end > start:
-                spans.append((start, body_end))
-            spans += chosen[:1]
-    return [s for s in spans if s[1] > s[0]]
+    return sections
 
 
 def merge_short_bars(score: Score) -> Score:
@@ -219,7 +291,11 @@ def quantise(score: Score, grid: int) -> Score:
         notes = np.zeros(len(part.notes), dtype=NOTE)
         notes["onset"], notes["pitch"], notes["velocity"] = onset, part.notes["pitch"], part.notes["velocity"]
         notes["duration"] = np.maximum(end - onset, grid)
-        parts.append(part.with_notes(merge_doubled(notes)))
+        graces = part.graces
+        if len(graces):
+            graces = graces.copy()
+            graces["onset"] = nearest(graces["onset"])
+        parts.append(replace(part, notes=merge_doubled(notes), graces=graces))
 
     def moved(events):
         latest = {}

@@ -2,9 +2,16 @@
 
 from musicgen.tokens.abc import AbcTokenizer
 from musicgen.tokens.bars import BarsTokenizer
+from musicgen.tokens.grid import GridTokenizer
+from musicgen.tokens.performance import PerformanceTokenizer
 from musicgen.tokens.tokenizer import HIDDEN, NONE, Coordinate, Cursor, Field, Tokenizer
 
-TOKENIZERS: dict[str, type] = {"abc": AbcTokenizer, "bars": BarsTokenizer}
+TOKENIZERS: dict[str, type] = {
+    "abc": AbcTokenizer,
+    "bars": BarsTokenizer,
+    "grid": GridTokenizer,
+    "performance": PerformanceTokenizer,
+}
 
 __all__ = [
     "HIDDEN",
@@ -15,5 +22,7 @@ __all__ = [
     "Coordinate",
     "Cursor",
     "Field",
+    "GridTokenizer",
+    "PerformanceTokenizer",
     "Tokenizer",
 ]

@@ -4,21 +4,26 @@ A score becomes normalised ABC (unit length 1/8) cut into symbols: a metre, a ke
 written, lengths, ties, chord brackets, tuplets. Joined, the symbols are ABC again, and `formats.abc_read` makes the
 score of them. `abc_grammar` says which symbols may follow which.
 
-Knowingly lost: title, tempo, instrument, velocities, chord symbols, a double bar beside a repeat sign or a final bar,
-and a last barline other than |] or :|.
+Knowingly lost, and nowhere else anything: title, tempo, the instrument and its name, parts without notes, velocities,
+grace notes, chord symbols, names of sections with their order, jumps (D.C. and the like), a double or final bar beside
+the end of a repeat, and a last barline other than |] or :|. Where a repeat begins is always written (|:), though tunes
+often leave it to be understood. A tune that the symbols can't hold (several parts, overlapping
+notes, lengths finer than a 64th, third endings) is refused.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
 
 from musicgen.errors import FormatError, ScoreError, TokenError
-from musicgen.formats.abc_read import read_text
+from musicgen.formats.abc_read import VELOCITY, read_text
 from musicgen.formats.abc_write import Speller, cut, key_text, layers, next_tuplet
-from musicgen.score import Score, transpose
+from musicgen.score import Part, Score, Sign, transpose
+from musicgen.score.edit import with_repeat_starts
 from musicgen.tokens.abc_grammar import (
     BARS_LEFT,
     BEATS,
@@ -96,16 +101,32 @@ class AbcTokenizer:
 
     name: ClassVar[str] = "abc"
     as_written: ClassVar[bool] = True
+    clock: ClassVar[bool] = False
 
     def __init__(self, characters: bool = False) -> None:
         self.options = {"characters": characters}
         self.spelled = characters
         labels = VOCABULARY if not characters else ("START", "END", *CHARACTERS)
         self.fields = (Field("symbol", labels),)
-        self.coordinates = (Coordinate("beat", BEATS + 1), Coordinate("bars_left", BARS_LEFT + 2))
+        self.coordinates = (Coordinate("beat", BEATS + 1), Coordinate("bars_left", BARS_LEFT + 2, ahead=True))
         self.start: tuple[int, ...] = (START,)
 
     # --- scores -------------------------------------------------------------------------------------------------------
+
+    def quantise(self, score: Score) -> Score:
+        """The tune as the symbols hold it: decode(encode(score)) equals this. The docstring above says what is lost."""
+        for symbol in symbols_of(score):
+            symbol_id(symbol)  # refuses what can't be held
+        notes = next(part.notes for part in score.parts if len(part.notes)).copy()
+        notes["velocity"] = VELOCITY
+        return Score(
+            parts=(Part(notes=notes),),
+            metres=score.metres,
+            keys=score.keys,
+            bars=score.bars,
+            length=score.length,
+            signs=held_signs(with_repeat_starts(score)),
+        )
 
     def encode(self, score: Score, unfinished: bool = False) -> np.ndarray:
         """(T, 1) int16 steps of a score of one melody. Raises TokenError where it can't be held.
@@ -208,6 +229,20 @@ class AbcTokenizer:
         found[[first for symbol, first in self.cut_characters(flat) if IS_PITCH[symbol]]] = True
         return found
 
+    def bars_begun(self, steps: np.ndarray) -> np.ndarray:
+        """(T,) int64."""
+        flat = np.asarray(steps).reshape(-1).astype(np.int64)
+        if not self.spelled:
+            return positions(flat)[1]
+        cut_up = self.cut_characters(flat)
+        begun = positions(np.array([symbol for symbol, _ in cut_up], dtype=np.int64))[1]
+        owner = np.searchsorted([first for _, first in cut_up], np.arange(len(flat)), side="right") - 1
+        return begun[owner]
+
+    def describe(self, step: Sequence[int]) -> str:
+        """The symbol, or the character."""
+        return self.fields[0].labels[int(step[0])]
+
     def transpose(self, steps: np.ndarray, semitones: int) -> np.ndarray | None:
         """The same piece `semitones` higher, spelled for its new key; None where it leaves the range of symbols."""
         if semitones == 0:
@@ -268,7 +303,7 @@ def symbols_of(score: Score, unfinished: bool = False) -> list[str]:
     for k in score.keys[1:]:
         fields.setdefault(k.onset, []).append((f"K:{key_text(k)}", k.fifths))
     signs: dict[int, list] = {edge: [] for edge in edges}
-    for sign in score.signs:
+    for sign in with_repeat_starts(score).signs:
         signs[next((edge for edge in edges if edge >= sign.onset), edges[-1])].append(sign)
     speller = Speller(key.fifths)
     symbols += barline(signs[0], first=True)
@@ -326,6 +361,33 @@ def barline(signs: list, first: bool = False, last: bool = False) -> list[str]:
                 )
             found.append(f"[{sign.passes[0]}")
     return found
+
+
+def held_signs(score: Score) -> tuple[Sign, ...]:
+    """The signs that the barline symbols hold: an ending stops at the next barline that is not a plain one."""
+    edges = [*score.bars.tolist(), score.length]
+    there: dict[int, list[Sign]] = {edge: [] for edge in edges}
+    for sign in score.signs:
+        there[next(edge for edge in edges if edge >= sign.onset)].append(sign)
+    held: list[Sign] = []
+    in_ending = False
+    for at, signs in there.items():
+        kinds = {sign.kind for sign in signs}
+        if at == score.length:
+            line = {"repeat_end"} if "repeat_end" in kinds else {"final"}
+        else:
+            line = kinds & {"repeat_start", "repeat_end"}
+            if "repeat_end" not in kinds:
+                line |= kinds & {"final"} or kinds & {"double"}
+        endings = [sign.passes for sign in signs if sign.kind == "ending" and at < score.length]
+        if in_ending and (line or endings):
+            held.append(Sign(at, "ending_stop"))
+            in_ending = False
+        held += [Sign(at, kind) for kind in line]
+        for passes in endings:
+            held.append(Sign(at, "ending", passes))
+            in_ending = True
+    return tuple(held)
 
 
 def length_symbol(duration: int) -> str:

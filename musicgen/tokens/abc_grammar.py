@@ -19,7 +19,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from musicgen.errors import TokenError
-from musicgen.formats.abc_fields import ACCIDENTALS
+from musicgen.formats.abc_fields import ACCIDENTALS, LETTER_SEMITONES
 from musicgen.formats.abc_write import Speller, key_text, note_text
 from musicgen.score import Key, bar_ticks
 from musicgen.score.score import MODES
@@ -118,8 +118,14 @@ PITCH_PARTS = {ID[p]: _pitch_parts(p) for p in PITCHES}
 
 STAFF = np.full(SIZE, -1)
 """Staff position of a pitch symbol, higher is higher; -1 for other symbols."""
-for _id, (_, _letter, _octave) in PITCH_PARTS.items():
+_NATURAL = np.zeros(SIZE, dtype=np.int64)  # semitones of a pitch symbol without its accidental
+_WRITTEN = np.zeros(SIZE, dtype=np.int64)  # what its accidental adds
+for _id, (_accidental, _letter, _octave) in PITCH_PARTS.items():
     STAFF[_id] = 7 * _octave + "CDEFGAB".index(_letter)
+    _NATURAL[_id] = 12 * _octave + LETTER_SEMITONES[_letter]
+    _WRITTEN[_id] = ACCIDENTALS[_accidental] if _accidental else 0
+_PLAIN = np.array([i in PITCH_PARTS and not PITCH_PARTS[i][0] for i in range(SIZE)])
+_LETTER = np.array(["CDEFGAB".index(PITCH_PARTS[i][1]) if i in PITCH_PARTS else 0 for i in range(SIZE)])
 
 
 class SymbolCursor:
@@ -139,8 +145,6 @@ class SymbolCursor:
         self.short = 0  # the section's pickup: how much short of full it may close
         self.ending = 0
         self.repeating = False  # since a |: or :: whose :| is still to come
-        self.implied = True  # a :| needs no |:, because the section began with the tune or after a :|
-        self.sections = 0  # closed so far
         self.last = START
         self.open_note = False  # a note, chord or rest that may still get a length
         self.tied = False
@@ -192,10 +196,9 @@ class SymbolCursor:
                 self.short,
                 self.ending,
                 self.repeating,
-                self.implied,
             ),
             *(last if structural else -1 if last in GRID_OF else -2, self.open_note, chord, self.tuplet),
-            *(self.before_tuplet, min(self.left, 3), min(self.bar, 2), self.sections > 0, self.done),
+            *(self.before_tuplet, min(self.left, 3), min(self.bar, 2), self.done),
             *(bool(self.sounding), self.tied),
         )
         found = self.cache.get(key)
@@ -204,7 +207,17 @@ class SymbolCursor:
                 self.cache.clear()
             found = self.cache[key] = self.work_out()
             found.flags.writeable = False
-        return found
+        return found & (self.semitones() > self.chord_top()) if self.strict and self.chord else found
+
+    def semitones(self) -> np.ndarray:
+        """(SIZE,) what each pitch symbol would sound here, in semitones; of other symbols a big number."""
+        speller = self.speller
+        altered = np.array([speller.by_letter.get(le, speller.signature.get(le, 0)) for le in "CDEFGAB"])
+        return np.where(IS_PITCH, _NATURAL + np.where(_PLAIN, altered[_LETTER], _WRITTEN), 1000)
+
+    def chord_top(self) -> int:
+        """The highest semitone of the chord being written: no pitch stands in it twice."""
+        return max(12 * octave + LETTER_SEMITONES[letter] + alter for letter, octave, alter in self.sounding)
 
     def work_out(self) -> np.ndarray:
         mask = np.zeros(SIZE, dtype=bool)
@@ -262,7 +275,7 @@ class SymbolCursor:
         if self.last in (ID["||"], FINAL) or (self.bar == 0 and IS_KEY[self.last]):
             mask[ID["|:"]] = True
         if self.last == BAR and not self.ending and self.left >= 2 and self.pickup == "" and self.bar > 1:
-            mask[ID["[1"]] = self.repeating or not self.sections
+            mask[ID["[1"]] = self.repeating
         return mask
 
     def limit(self) -> int:
@@ -311,8 +324,8 @@ class SymbolCursor:
             mask[FINAL] = True
             mask[[ID["||"], ID["|:"]]] = left >= 1
         if self.ending == 0 and short:
-            mask[END_REPEAT] = self.repeating or self.implied
-            mask[ID["::"]] = left >= 1 and (self.repeating or not self.sections)
+            mask[END_REPEAT] = self.repeating
+            mask[ID["::"]] = left >= 1 and self.repeating
         return mask
 
     def after_tie(self) -> np.ndarray:
@@ -436,10 +449,6 @@ class SymbolCursor:
         gap = self.full - self.at
         if name in (":|", "|:", "::"):
             self.repeating = name != ":|"
-            self.implied = name == ":|"
-        elif name in ("||", "|]"):
-            self.implied = False
-        self.sections += name != "|"
         if name == "[1":
             self.ending = 1
         elif name == "[2":

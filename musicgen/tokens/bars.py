@@ -34,6 +34,7 @@ from musicgen.score import NOTE, Key, Metre, Score, Tempo, quantise, unfold
 from musicgen.score.edit import merge_doubled
 from musicgen.score.score import MINOR_MODES
 from musicgen.tokens.bars_grammar import BarsCursor
+from musicgen.tokens.bars_rows import encode_rows
 from musicgen.tokens.bars_vocabulary import (
     BAR,
     BARS_LEFT,
@@ -77,6 +78,7 @@ class BarsTokenizer:
 
     name: ClassVar[str] = "bars"
     as_written: ClassVar[bool] = False
+    clock: ClassVar[bool] = False
 
     def __init__(self) -> None:
         self.options: dict = {}
@@ -119,14 +121,15 @@ class BarsTokenizer:
 
         unfinished: the score breaks off; its last bar is held to be full, whatever is there of it, and END is left out.
         """
+        score = unfold(score) if score.signs else score
         if unfinished:
             last = int(score.bars[-1])
             score = replace(score, length=max(last + score.metre_at(last).ticks, score.length))
-        steps = self.encode_held(self.quantise(score))
+        steps = encode_rows(score)
         return steps[:-1] if unfinished else steps
 
     def encode_held(self, held: Score) -> np.ndarray:
-        """(T, 5) int16 of a score that `quantise` returned."""
+        """(T, 5) int16 of a score that `quantise` returned: what `encode` gives, said plainly and slowly."""
         values = part_values(held.parts)
         if len(set(values)) > MAX_PARTS:
             raise TokenError(f"{len(set(values))} parts; the vocabulary holds {MAX_PARTS}")
@@ -221,6 +224,10 @@ class BarsTokenizer:
     def is_note(self, steps: np.ndarray) -> np.ndarray:
         """(T,) bool."""
         return (steps[:, 0] >= POSITION) & (steps[:, 1] >= INSTRUMENT)
+
+    def bars_begun(self, steps: np.ndarray) -> np.ndarray:
+        """(T,) int64."""
+        return np.cumsum(steps[:, 0] == BAR)
 
     def masks(self, steps: np.ndarray, coordinates: np.ndarray, start: int, stop: int) -> dict[int, np.ndarray]:
         """{field: (stop - start, size) bool}: what the fields when, part and pitch of steps start..stop-1 may be.

@@ -71,7 +71,7 @@ BARS_LEFT = 64
 COORDINATES = (
     Coordinate("beat", 1 + LONGEST_BAR),
     Coordinate("bar_length", 1 + LONGEST_BAR),
-    Coordinate("bars_left", 2 + BARS_LEFT),
+    Coordinate("bars_left", 2 + BARS_LEFT, ahead=True),
     Coordinate("instrument", 1 + KINDS),
 )
 

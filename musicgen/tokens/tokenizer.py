@@ -41,6 +41,8 @@ class Coordinate:
 
     name: str
     size: int
+    ahead: bool = False
+    """It tells of what is still to come (how many bars are left): hidden at random in training, always in evaluation."""
 
 
 class Cursor(Protocol):
@@ -82,6 +84,9 @@ class Tokenizer(Protocol):
     as_written: ClassVar[bool]
     """True if it encodes scores with their repeat signs, False if it wants them unfolded."""
 
+    clock: ClassVar[bool]
+    """True if its time is seconds, so that it takes music without usable bar lines (played, not typed)."""
+
     options: dict
     """Plain values from which TOKENIZERS[name](**options) builds this tokenizer again."""
 
@@ -89,6 +94,10 @@ class Tokenizer(Protocol):
     coordinates: tuple[Coordinate, ...]
     start: tuple[int, ...]
     """The START step."""
+
+    def quantise(self, score: Score) -> Score:
+        """The score as the steps hold it: what decode(encode(score)) equals. Raises TokenError as `encode` does."""
+        ...
 
     def encode(self, score: Score, unfinished: bool = False) -> np.ndarray:
         """(T, F) int16 steps, START to END. Raises TokenError where the score can't be held.
@@ -116,7 +125,15 @@ class Tokenizer(Protocol):
         ...
 
     def is_note(self, steps: np.ndarray) -> np.ndarray:
-        """(T,) bool: the steps that are a note."""
+        """(T,) how many notes each step of a whole piece begins: 0 or 1 (bool), more where a step is a column."""
+        ...
+
+    def bars_begun(self, steps: np.ndarray) -> np.ndarray:
+        """(T,) int64: how many bars have begun after each step; 0 before the first."""
+        ...
+
+    def describe(self, step: Sequence[int]) -> str:
+        """One step in words, as `musicgen tokens` prints it: "36 violin 2 D5 12 mf"."""
         ...
 
     def transpose(self, steps: np.ndarray, semitones: int) -> np.ndarray | None:

@@ -23,6 +23,7 @@ SMALL = [
     "--set",
     "training.chunk=16",
 ]
+COMMANDS = ("check", "prepare", "train", "sample", "finish", "convert", "tokens", "evaluate", "demo")
 BRIEF = [*SMALL, "--set", "training.steps=4", "--set", "training.evaluate_every=2", "--set", "training.warmup=1"]
 
 
@@ -46,11 +47,11 @@ def checkpoint(data, tmp_path_factory) -> Path:
 def test_help_names_every_command():
     done = musicgen("--help")
     assert done.returncode == 0
-    for command in ("check", "train", "sample", "finish", "convert", "evaluate", "demo"):
+    for command in COMMANDS:
         assert command in done.stdout
 
 
-@pytest.mark.parametrize("command", ["check", "train", "sample", "finish", "convert", "evaluate", "demo"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_option_has_help(command):
     done = musicgen(command, "--help")
     assert done.returncode == 0
@@ -113,6 +114,56 @@ def test_evaluate_leaves_out_what_the_model_was_trained_on(checkpoint, data):
     assert report["per_note"] > 0
 
 
+def test_prepare_compiles_shards_that_train_and_check_read_by_listing_them(data, tmp_path):
+    shards = [tmp_path / "shards" / f"{k}-of-2" for k in (1, 2)]
+    for k, out in enumerate(shards, 1):
+        done = musicgen("prepare", data / "freedoom", "--shard", f"{k}/2", "--out", out)
+        assert done.returncode == 0, done.stderr
+        assert "files kept  2 of 2" in done.stdout
+        assert f"next: musicgen train {tmp_path / 'shards'}/*" in done.stderr
+    whole = json.loads(musicgen("check", data / "freedoom", "--json", *SMALL).stdout)
+    listed = json.loads(musicgen("check", *shards, "--json", *SMALL).stdout)
+    assert sorted(p["fingerprint"] for p in listed["pieces"]) == sorted(p["fingerprint"] for p in whole["pieces"])
+    done = musicgen("train", *shards, "--out", tmp_path / "model", *BRIEF)
+    assert done.returncode == 0, done.stderr
+    assert "3 to learn from, 1 kept" in done.stdout
+
+
+def test_prepare_answers_in_json_and_a_second_time_finds_its_work(data, tmp_path):
+    words = ("prepare", data / "freedoom", "--out", tmp_path / "made", "--json")
+    first, again = (json.loads(musicgen(*words).stdout) for _ in range(2))
+    assert (first["was_there"], again["was_there"]) == (False, True)
+    assert first["pieces"] == again["pieces"] == 4
+
+
+def test_tokens_prints_a_score_in_words_bar_by_bar(data):
+    done = musicgen("tokens", data / "schubert-d759" / "scherzo.mid")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert "198 notes" in lines[0]
+    assert [line for line in lines if line.startswith("bar ")] == [f"bar {i}" for i in range(1, 10)]
+    assert "  0 conductor 3/4" in lines
+    assert "  0 Violin 1 B4 72 ff" in lines
+
+
+@pytest.mark.parametrize("tokenizer", ["abc", "bars", "grid", "performance"])
+def test_tokens_knows_every_tokenizer_and_answers_in_json(data, tokenizer):
+    words = ("--tokenizer", tokenizer, "--set", "tokenizer.voices=1", "--json")
+    (piece,) = json.loads(musicgen("tokens", data / "kern" / "new-britain.krn", *words).stdout)
+    assert len(piece["steps"]) == len(piece["words"]) == len(piece["bars"])
+    assert piece["bars"] == sorted(piece["bars"])
+    assert piece["notes"] > 20
+
+
+def test_convert_plays_repeats_out_unless_told_to_keep_them_as_written(tmp_path):
+    (tmp_path / "tune.abc").write_text("X:1\nL:1/4\nM:4/4\nK:G\nGABc|defg:|\n")
+    for option, bars in (((), 4), (("--as-written",), 2)):
+        out = tmp_path / f"out{bars}.abc"
+        assert musicgen("convert", tmp_path / "tune.abc", out, *option).returncode == 0
+        assert len(read_score(out, as_written=True).bars) == bars
+        assert len(read_score(out).bars) == 4
+
+
 def test_convert_goes_by_suffix(data, tmp_path):
     done = musicgen("convert", data / "kern" / "new-britain.krn", tmp_path / "tune.mid")
     assert done.returncode == 0, done.stderr
@@ -168,6 +219,11 @@ def test_a_place_that_can_not_be_written_is_a_line_and_not_a_traceback(data, tmp
         (("check", "data/freedoom", "--set", "model.dims=3"), "known: decoder, dim"),
         (("check", "data/freedoom", "--config", "nowhere.yaml"), "nowhere.yaml"),
         (("check", "music21:bax"), "no such collection"),
+        (("prepare", "data/freedoom", "--shard", "3"), "--shard 3: expected K/N"),
+        (("prepare", "data/freedoom", "--shard", "1/2"), "needs --out"),
+        (("prepare", "data/freedoom", "--shard", "9/9", "--out", "x"), "is empty"),
+        (("tokens", "data/irish/tunes.abc", "--tokenizer", "remi"), "tokenizer.name"),
+        (("tokens", "data/schubert-d759/scherzo.mid", "--tokenizer", "abc"), "parts with notes"),
         (("train", "data/freedoom", "--out", "x", "--device", "tpu"), "tpu"),
         (("train", "data/freedoom", "--out", "x", "--set", "training.seed=-1"), "training.seed"),
         (("train", "data/freedoom", "--out", "x", "--resume"), "nothing to resume"),

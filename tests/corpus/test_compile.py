@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from musicgen.corpus import Corpus, Piece, compile, compile_corpus, find_source, fingerprint, split_pieces
+from musicgen.corpus.corpus import in_split_order
 from musicgen.errors import CorpusError
 from musicgen.formats import read_score, read_scores, write_score
 from musicgen.score import Part, Score, notes_array, transpose
@@ -63,24 +63,24 @@ def test_the_steps_of_a_piece_are_what_the_tokenizer_makes_of_it(folder, cache):
         assert np.array_equal(corpus.steps_of(piece), tokenizer.encode(score))
         assert piece.notes == tokenizer.quantise(score).note_count
         assert (piece.bars, piece.parts) == (len(score.bars), len(score.parts))
-    assert sum(p.length for p in corpus.pieces) == len(corpus.steps)
+    assert sum(p.length for p in corpus.pieces) == len(corpus.stores[0])
 
 
 def test_the_steps_are_mapped_from_disk_and_cannot_be_written_to(folder, cache):
     corpus = compiled(folder, cache=cache)
-    assert isinstance(corpus.steps, np.memmap)
-    assert corpus.steps.dtype == np.int16
+    assert isinstance(corpus.stores[0], np.memmap) or isinstance(corpus.stores[0].base, np.memmap)
+    assert corpus.stores[0].dtype == np.int16
     with pytest.raises(ValueError, match="read-only"):
-        corpus.steps[0, 0] = 1
+        corpus.stores[0][0, 0] = 1
 
 
 def test_the_same_folder_gives_the_same_bytes_wherever_it_lies(folder, cache, tmp_path):
     elsewhere = tmp_path / "elsewhere"
     shutil.copytree(folder, elsewhere)
     one, two = compiled(folder, cache=cache / "1"), compiled(elsewhere, cache=cache / "2")
-    assert one.folder.name == two.folder.name
-    for name in ("steps.bin", "manifest.json"):
-        assert (one.folder / name).read_bytes() == (two.folder / name).read_bytes()
+    assert one.key == two.key
+    for name in ("steps.bin", "melodies.npy", "manifest.json"):
+        assert (one.folders[0] / name).read_bytes() == (two.folders[0] / name).read_bytes()
 
 
 @pytest.mark.slow
@@ -92,8 +92,8 @@ def test_reading_in_parallel_gives_the_same_bytes_as_one_by_one(folder, cache):
     assert len(find_source(folder).scores) >= compile.PARALLEL_FROM
     one, two = compiled(folder, cache=cache / "1", workers=1), compiled(folder, cache=cache / "2", workers=2)
     assert not two.cached
-    for name in ("steps.bin", "manifest.json"):
-        assert (one.folder / name).read_bytes() == (two.folder / name).read_bytes()
+    for name in ("steps.bin", "melodies.npy", "manifest.json"):
+        assert (one.folders[0] / name).read_bytes() == (two.folders[0] / name).read_bytes()
 
 
 def test_progress_is_told_file_by_file(folder, cache):
@@ -104,13 +104,13 @@ def test_progress_is_told_file_by_file(folder, cache):
 
 def test_the_manifest_says_what_each_file_was_and_what_was_made_of_it(folder, cache):
     corpus = compiled(folder, cache=cache)
-    manifest = json.loads((corpus.folder / "manifest.json").read_text())
+    manifest = json.loads((corpus.folders[0] / "manifest.json").read_text())
     assert manifest["tokenizer"] == {"name": "bars", "options": {}}
     assert manifest["fields"] == ["when", "part", "pitch", "duration", "velocity"]
-    assert [f["path"] for f in manifest["files"]] == ["d_e1m8.mid", "d_intro.mid", "new-britain.krn", "tunes.abc"]
-    for found in manifest["files"]:
-        assert found["sha256"] == hashlib.sha256((folder / found["path"]).read_bytes()).hexdigest()
-    assert len(manifest["pieces"]) == 6
+    assert manifest["files"]["path"] == ["d_e1m8.mid", "d_intro.mid", "new-britain.krn", "tunes.abc"]
+    for path, sha256 in zip(manifest["files"]["path"], manifest["files"]["sha256"], strict=True):
+        assert sha256 == hashlib.sha256((folder / path).read_bytes()).hexdigest()
+    assert len(manifest["pieces"]["title"]) == 6
 
 
 # the cache
@@ -126,12 +126,12 @@ def test_a_second_run_parses_nothing(folder, cache, monkeypatch):
     again = compiled(folder, cache=cache)
     assert (first.cached, again.cached) == (False, True)
     assert (again.pieces, again.files, again.ignored) == (first.pieces, first.files, first.ignored)
-    assert np.array_equal(again.steps, first.steps)
+    assert np.array_equal(again.stores[0], first.stores[0])
 
 
 def test_the_cache_of_the_environment_is_used_where_none_is_given(folder, tmp_path, monkeypatch):
     monkeypatch.setenv("MUSICGEN_CACHE", str(tmp_path / "own"))
-    assert compiled(folder).folder.parent == tmp_path / "own" / "corpora"
+    assert compiled(folder).folders[0].parent == tmp_path / "own" / "corpora"
     assert compiled(folder).cached
 
 
@@ -148,7 +148,7 @@ def test_a_folder_that_has_changed_is_compiled_again(change, folder, cache):
         (folder / "d_intro.mid").rename(folder / "other.mid")
     again = compiled(folder, cache=cache)
     assert not again.cached
-    assert again.folder != first.folder
+    assert again.key != first.key
     assert [f.path for f in again.files] != [f.path for f in first.files] or again.pieces != first.pieces
 
 
@@ -163,8 +163,9 @@ def test_what_is_no_score_does_not_make_a_folder_another(folder, cache):
 
 def test_nothing_but_the_finished_corpus_is_left_in_the_cache(folder, cache):
     corpus = compiled(folder, cache=cache)
-    assert list((cache / "corpora").iterdir()) == [corpus.folder]
-    assert sorted(p.name for p in corpus.folder.iterdir()) == ["manifest.json", "steps.bin"]
+    assert list((cache / "corpora").iterdir()) == list(corpus.folders)
+    assert sorted(p.name for p in corpus.folders[0].iterdir()) == ["manifest.json", "melodies.npy", "steps.bin"]
+    assert list((cache / "units").iterdir()) == []
 
 
 def test_compiling_changes_nothing_in_the_folder(folder, cache):
@@ -308,7 +309,7 @@ def test_a_reason_names_the_line_and_not_the_path_again(tmp_path):
 
 def pieces(count: int) -> list[Piece]:
     made = [Piece(f"p{i}", "f", i, 1, 1, 1, 1, None, f"{i * 7919:032x}") for i in range(count)]
-    return compile.in_split_order(made)
+    return in_split_order(made, np.zeros((count, 32), dtype=np.uint32))
 
 
 @pytest.mark.parametrize(
@@ -326,8 +327,8 @@ def test_a_share_of_the_pieces_is_for_validation_and_of_two_at_least_one(count, 
 def test_a_split_depends_on_the_music_and_not_on_names_or_order():
     all_pieces = pieces(40)
     _, valid = split_pieces(all_pieces, 0.2)
-    renamed = [replace(p, title="x", file="y", split=1.0) for p in reversed(all_pieces)]
-    _, shuffled = split_pieces(compile.in_split_order(renamed), 0.2)
+    renamed = [p._replace(title="x", file="y", split=1.0) for p in reversed(all_pieces)]
+    _, shuffled = split_pieces(in_split_order(renamed, np.zeros((40, 32), dtype=np.uint32)), 0.2)
     assert {p.fingerprint for p in valid} == {p.fingerprint for p in shuffled}
 
 
@@ -340,8 +341,8 @@ def test_a_few_more_pieces_leave_most_of_the_split_as_it_was():
 def test_the_manifest_says_where_terms_are_stated_and_in_which_order_pieces_are_held_out(data, tmp_path):
     source = find_source(data / "freedoom")
     corpus = compile_corpus(source, BarsTokenizer(), cache=tmp_path)
-    manifest = json.loads((corpus.folder / "manifest.json").read_text())
+    manifest = json.loads((corpus.folders[0] / "manifest.json").read_text())
     assert manifest["licences"] == ["COPYING.adoc", "CREDITS-MUSIC"]
-    assert sorted(piece["split"] for piece in manifest["pieces"]) == [0.0, 0.25, 0.5, 0.75]
+    assert sorted(manifest["pieces"]["split"]) == [0.0, 0.25, 0.5, 0.75]
     _, valid = split_pieces(corpus.pieces, 0.25)
     assert [piece.split for piece in valid] == [0.0]

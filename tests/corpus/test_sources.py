@@ -19,8 +19,8 @@ def test_a_folder_is_searched_to_its_depths_in_the_order_of_paths(tmp_path):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("x")
     source = find_source(tmp_path)
-    assert [source.shown(p) for p in source.scores] == ["a/deep/one.MID", "b/two.abc", "c.musicxml"]
-    assert [source.shown(p) for p in source.others] == ["b/cover.png", "readme.txt"]
+    assert list(source.score_names) == ["a/deep/one.MID", "b/two.abc", "c.musicxml"]
+    assert list(source.other_names) == ["b/cover.png", "readme.txt"]
 
 
 def test_what_git_and_python_keep_beside_the_music_is_no_music(tmp_path):
@@ -34,13 +34,13 @@ def test_what_git_and_python_keep_beside_the_music_is_no_music(tmp_path):
 def test_one_file_is_a_source_too():
     path = DATA / "irish" / "tunes.abc"
     source = find_source(path)
-    assert (source.scores, source.others, source.shown(path)) == ((path,), (), "tunes.abc")
+    assert (source.scores, source.others, source.score_names) == ((path,), (), ("tunes.abc",))
 
 
 def test_the_bundled_folder_has_scores_in_every_format():
     source = find_source(str(DATA))
     assert {p.suffix for p in source.scores} >= {".mid", ".abc", ".krn", ".mxl", ".musicxml"}
-    assert "README.md" in [source.shown(p) for p in source.others]
+    assert "README.md" in source.other_names
 
 
 def refused(where: str | Path) -> str:

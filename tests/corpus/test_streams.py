@@ -27,7 +27,7 @@ def corpus() -> Corpus:
         Piece(f"p{i}", "f", int(end) - len(s), len(s), int(tokenizer.is_note(s).sum()), 1, 1, None, f"{i:032x}")
         for i, (s, end) in enumerate(zip(steps, ends, strict=True))
     ]
-    return Corpus("tunes", tokenizer, Path(), np.concatenate(steps), tuple(pieces), ())
+    return Corpus("tunes", tokenizer, (), "key", (np.concatenate(steps),), tuple(pieces), ())
 
 
 def streams(corpus: Corpus, seed: int = 0, **options) -> Streams:

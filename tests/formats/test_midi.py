@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import struct
+import subprocess
+import sys
+import tarfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +16,7 @@ import pytest
 
 from musicgen.errors import FormatError
 from musicgen.formats import read_score, write_score
-from musicgen.formats.midi import channels, midi_file, written_metres
+from musicgen.formats.midi_write import channels, midi_file, written_metres
 from musicgen.score import Key, Metre, Part, Score, Sign, Tempo, notes_array
 
 DATA = Path(__file__).resolve().parents[2] / "data"
@@ -442,3 +445,186 @@ def test_an_event_past_all_music_is_refused(tmp_path):
     data = data[:18] + struct.pack(">I", len(data) - 22) + data[22:]
     with pytest.raises(FormatError, match="too far to be music"):
         read_bytes(data, tmp_path)
+
+
+# programs set elsewhere
+
+
+def chunk(*messages) -> bytes:
+    """A track chunk from (delta under 128, bytes as hex)."""
+    body = b"".join(bytes([delta]) + bytes.fromhex(data) for delta, data in messages) + b"\x00\xff\x2f\x00"
+    return b"MTrk" + struct.pack(">I", len(body)) + body
+
+
+def midi_of(*chunks: bytes, kind: int = 1, ticks: int = 96) -> bytes:
+    return b"MThd" + struct.pack(">IHHH", 6, kind, len(chunks), ticks) + b"".join(chunks)
+
+
+NOTE_ON_CHANNEL_3 = ((0, "92 3c 50"), (96, "82 3c 40"))
+SET_UP = chunk((0, "c2 38"))
+
+
+def test_a_program_that_another_track_sets_for_the_channel_is_the_parts(tmp_path):
+    data = midi_of(SET_UP, chunk(*NOTE_ON_CHANNEL_3), chunk((0, "93 40 50"), (96, "83 40 40")))
+    score = read_bytes(data, tmp_path)
+    assert [(p.program, p.notes["pitch"].tolist()) for p in score.parts] == [(56, [60]), (0, [64])]
+
+
+def test_a_program_set_in_a_track_that_plays_itself_is_found_too(tmp_path):
+    first = chunk((0, "c1 28"), (0, "c2 38"), (0, "91 30 50"), (96, "81 30 40"))
+    score = read_bytes(midi_of(first, chunk(*NOTE_ON_CHANNEL_3)), tmp_path)
+    assert [p.program for p in score.parts] == [40, 56]
+
+
+def test_a_program_set_after_tempi_and_controllers_is_found(tmp_path):
+    tempi = [(1, "ff 51 03 07 a1 20"), (1, "ff 51 03 07 a1 21"), (0, "b2 07 64"), (1, "07 65")]
+    score = read_bytes(midi_of(chunk(*tempi, (0, "c2 38")), chunk((9, "b2 40 7f"), *NOTE_ON_CHANNEL_3)), tmp_path)
+    assert [p.program for p in score.parts] == [56]
+
+
+def test_a_track_that_sets_piano_itself_stays_a_piano(tmp_path):
+    score = read_bytes(midi_of(SET_UP, chunk((0, "c2 00"), *NOTE_ON_CHANNEL_3)), tmp_path)
+    assert [p.program for p in score.parts] == [0]
+
+
+def test_drums_stay_drums_whatever_program_is_set_elsewhere(tmp_path):
+    data = midi_of(chunk((0, "c9 38"), (0, "c2 38")), chunk((0, "99 24 50"), (96, "89 24 40")))
+    assert [(p.program, p.is_drum) for p in read_bytes(data, tmp_path).parts] == [(0, True)]
+
+
+def test_horns_of_a_symphony_whose_programs_stand_in_another_track_are_horns(shared_data, tmp_path):
+    name = "orchestral-midi/beethoven-symphonies-symphony_n4_3mov.mid"
+    with tarfile.open(shared_data / "orchestral-midi.tar.gz") as archive:
+        archive.extract(name, tmp_path, filter="data")
+    programs = {p.name: p.program for p in read_score(tmp_path / name).parts}
+    assert (programs["Flute"], programs["Horn in Bb"], programs["Timpani Bb-F"]) == (73, 60, 47)
+
+
+# bounds, before memory is spent
+
+
+def flood(event: bytes, size: int) -> bytes:
+    """A file of one track that says one event over and over, `size` bytes long."""
+    body = event * (size // len(event)) + b"\x00\xff\x2f\x00"
+    return midi_of(b"MTrk" + struct.pack(">I", len(body)) + body, ticks=480)
+
+
+NOTES_1 = b"\x00\x90\x3c\x50\x01\x80\x3c\x00"
+ONE_NOTE = chunk((0, "90 3c 50"), (96, "80 3c 40"))
+TOO_MUCH = {
+    "17 MiB of notes": (
+        flood(NOTES_1, 17 * 2**20),
+        r"17,8\d\d,\d\d\d bytes, more than the 16,777,216 .* split the file",
+    ),
+    "a million and more notes": (flood(NOTES_1, 9 * 2**20), "1,179,648 notes, more than the 1,000,000"),
+    "tempi": (
+        flood(b"\x01\xff\x51\x03\x07\xa1\x20", 2**20),
+        "149,796 changes of tempo, more than the 50,000 that are read",
+    ),
+    "metres": (flood(b"\x01\xff\x58\x04\x04\x02\x18\x08", 2**20), "131,072 changes of metre, more than the 50,000"),
+    "keys": (flood(b"\x01\xff\x59\x02\x00\x00", 2**20), "174,762 changes of key, more than the 50,000"),
+    "parts": (
+        midi_of(*[chunk((0, f"c0 {i % 128:02x}"), (0, "90 3c 50"), (9, "80 3c 00")) for i in range(300)]),
+        "300 parts, more than the 256",
+    ),
+    "far apart": (
+        flood(b"\xff\xff\xff\x7f\x90\x3c\x50\x00\x80\x3c\x00", 110),
+        "too far to be music|before the beginning",
+    ),
+    "SMPTE frames": (midi_of(ONE_NOTE, ticks=0xE728), "SMPTE frames; save it with ticks a quarter note"),
+    "patterns": (
+        midi_of(ONE_NOTE, ONE_NOTE, kind=2),
+        "format 2, 2 patterns without a common time; save it as format 1",
+    ),
+}
+
+
+@pytest.mark.parametrize(("data", "reason"), TOO_MUCH.values(), ids=TOO_MUCH)
+def test_what_is_too_much_or_no_score_is_refused_in_one_line(data, reason, tmp_path):
+    with pytest.raises(FormatError, match=reason) as caught:
+        read_bytes(data, tmp_path)
+    assert str(tmp_path / "made.mid") in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_largest_file_that_is_read_takes_less_than_a_gibibyte(tmp_path):
+    path = tmp_path / "large.mid"
+    path.write_bytes(flood(b"\x00\x90\x3c\x50", 16 * 2**20 - 100))  # notes that never end are the dearest
+    code = (
+        "import resource, sys; from musicgen.formats import midi\n"
+        "usage = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "before = usage()\n"
+        "try: midi.read(sys.argv[1])\n"
+        "except midi.FormatError: pass\n"
+        "print((usage() - before) // 1024)"
+    )
+    run = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
+    assert int(run.stdout) < 1024  # MiB
+
+
+def test_a_header_that_claims_65535_tracks_costs_nothing(tmp_path):
+    data = bytearray(midi_of(ONE_NOTE))
+    data[10:12] = b"\xff\xff"
+    assert read_bytes(bytes(data), tmp_path).note_count == 1
+
+
+def test_format_2_with_one_pattern_is_read(tmp_path):
+    assert read_bytes(midi_of(ONE_NOTE, kind=2), tmp_path).note_count == 1
+
+
+@pytest.mark.parametrize("before", [b"", b"LIST\x03\x00\x00\x00abc\x00"], ids=["plain", "after a list"])
+def test_a_midi_file_in_a_riff_file_is_read(before, tmp_path):
+    held = midi_of(chunk((0, "c0 28"), (0, "90 3c 50"), (96, "80 3c 40")))
+    body = b"RMID" + before + b"data" + struct.pack("<I", len(held)) + held
+    score = read_bytes(b"RIFF" + struct.pack("<I", len(body)) + body, tmp_path)
+    assert [(p.program, p.notes["pitch"].tolist()) for p in score.parts] == [(40, [60])]
+
+
+def test_a_riff_file_that_holds_sound_is_refused(tmp_path):
+    with pytest.raises(FormatError, match="not a MIDI file"):
+        read_bytes(b"RIFF\x24\x00\x00\x00WAVEfmt " + bytes(28), tmp_path)
+
+
+# metres and tempi that are not where they should be
+
+
+def test_a_metre_in_the_midst_of_a_bar_cuts_it_there(tmp_path):
+    data = midi_bytes((0, "90 3c 50"), (480, "ff 58 04 03 02 18 08"), (960, "80 3c 40"), ticks=96)
+    score = read_bytes(data, tmp_path)
+    assert score.metres == (Metre(0, 4, 4), Metre(2400, 3, 4))
+    assert score.bars.tolist() == [0, 1920, 2400, 3840, 5280, 6720]
+
+
+def test_before_the_first_metre_it_is_four_four(tmp_path):
+    data = midi_bytes((0, "90 3c 50"), (768, "ff 58 04 03 02 18 08"), (576, "80 3c 40"), ticks=96)
+    score = read_bytes(data, tmp_path)
+    assert score.bars.tolist() == [0, 1920, 3840, 5280]
+
+
+@pytest.mark.parametrize("metre", ["00 02", "04 07", "04 ff"])
+def test_a_metre_that_is_none_is_passed_over(metre, tmp_path):
+    data = midi_bytes((0, f"ff 58 04 {metre} 18 08"), (0, "90 3c 50"), (96, "80 3c 40"), ticks=96)
+    assert read_bytes(data, tmp_path).metres == (Metre(0, 4, 4),)
+
+
+def test_before_the_first_tempo_it_is_120(tmp_path):
+    data = midi_bytes((0, "90 3c 50"), (96, "ff 51 03 0f 42 40"), (96, "80 3c 40"), ticks=96)
+    assert read_bytes(data, tmp_path).tempos == (Tempo(0, 120.0), Tempo(480, 60.0))
+
+
+def test_a_tempo_too_fast_to_be_one_is_passed_over(tmp_path):
+    data = midi_bytes((0, "ff 51 03 00 00 00"), (0, "90 3c 50"), (96, "80 3c 40"), ticks=96)
+    assert read_bytes(data, tmp_path).tempos == (Tempo(0, 120.0),)
+
+
+def test_what_is_read_unchecked_would_pass_every_check(data):
+    for path in sorted(data.rglob("*.mid")):
+        found = read_score(path)
+        parts = tuple(Part(p.name, p.program, p.is_drum, p.notes, p.graces) for p in found.parts)
+        fields = {name: getattr(found, name) for name in ("title", "tempos", "metres", "keys", "bars", "length")}
+        assert Score(parts=parts, **fields) == found
+        for part in found.parts:
+            order = np.lexsort((part.notes["duration"], part.notes["pitch"], part.notes["onset"]))
+            assert (order == np.arange(len(order))).all()
+            with pytest.raises(ValueError, match="read-only"):
+                part.notes["onset"] = 0

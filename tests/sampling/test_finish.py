@@ -13,7 +13,7 @@ from musicgen.errors import FinishError, MusicgenError
 from musicgen.formats import read_score, write_score
 from musicgen.formats.instruments import playing_range
 from musicgen.sampling import SamplingConfig, finish, understand
-from musicgen.sampling.finish import lend_programs
+from musicgen.sampling.prompts import lend_programs
 from musicgen.score import Metre, Part, Score, clip, notes_array, unfold
 
 

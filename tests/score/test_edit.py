@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from musicgen.score import (
     Tempo,
     bars_between,
     clip,
+    graces_array,
     notes_array,
     quantise,
     transpose,
@@ -39,7 +41,7 @@ def notes_of(score: Score, index: int = 0) -> list[tuple[int, int, int, int]]:
     return score.parts[index].notes.tolist()
 
 
-def written(bars: str, *signs: tuple[int, str] | tuple[int, str, tuple[int, ...]], pickup: int = 0) -> Score:
+def written(bars: str, *signs: tuple, pickup: int = 0, order: str = "") -> Score:
     """One whole note a letter, a bar each, its pitch the letter's place in the alphabet; signs at the bar lines.
 
     With a pickup, the first letter lasts that long and the last one is so much shorter.
@@ -54,11 +56,44 @@ def written(bars: str, *signs: tuple[int, str] | tuple[int, str, tuple[int, ...]
         bars=np.array(starts),
         length=length,
         signs=[Sign(ticks[s[0]], *s[1:]) for s in signs],
+        order=tuple(order),
     )
+
+
+def named(*sections: tuple[int, str]) -> list[tuple]:
+    return [(at, "section", (), label) for at, label in sections]
 
 
 def letters(score: Score) -> str:
     return "".join(chr(pitch + 96) for pitch in score.parts[0].notes["pitch"])
+
+
+GRACES = graces_array([(0, 0, 72, True), (BAR, 0, 74, False), (BAR, 1, 76, False)])
+
+
+def ornamented() -> Score:
+    """Two bars, the second with two grace notes, repeated."""
+    score = written("ab", (2, "repeat_end"))
+    return replace(score, parts=(replace(score.parts[0], graces=GRACES),))
+
+
+# grace notes
+
+
+def test_grace_notes_are_played_out_with_their_notes():
+    graces = unfold(ornamented()).parts[0].graces
+    assert graces.tolist() == [(at + jump, *rest) for jump in (0, 2 * BAR) for at, *rest in GRACES.tolist()]
+
+
+def test_grace_notes_are_transposed_and_cut_with_the_rest():
+    assert transpose(ornamented(), 2).parts[0].graces["pitch"].tolist() == [74, 76, 78]
+    assert clip(ornamented(), BAR).parts[0].graces.tolist() == [(0, 0, 72, True)]
+    assert bars_between(ornamented(), 1, 2).parts[0].graces["onset"].tolist() == [0, 0]
+
+
+def test_a_score_without_its_grace_notes_is_another():
+    plain = replace(ornamented(), parts=(replace(ornamented().parts[0], graces=graces_array()),))
+    assert plain != ornamented()
 
 
 # transposing
@@ -237,6 +272,32 @@ PLAYED = {
         "abacde",
     ),
     "a start sign that nothing answers": (written("abc", (1, "repeat_start")), "abc"),
+    "sections in order": (written("abcd", *named((0, "A"), (2, "B")), order="ABA"), "abcdab"),
+    "repeats inside the sections of an order": (
+        written("abcd", *named((0, "A"), (2, "B")), (2, "repeat_end"), (3, "repeat_end"), order="BA"),
+        "ccdabab",
+    ),
+    "an introduction before the first section": (written("abc", *named((1, "A"), (2, "B")), order="AB"), "abc"),
+    "a section that is not there": (written("ab", *named((0, "A"), (1, "B")), order="AXB"), "ab"),
+    "sections without an order": (written("abc", *named((0, "A"), (1, "B")), (3, "repeat_end")), "abcbc"),
+    "da capo": (written("abc", (2, "da_capo")), "ababc"),
+    "da capo al fine": (written("abcd", (2, "fine"), (4, "da_capo", (), "al fine")), "abcdab"),
+    "no repeats and the last ending after da capo": (
+        written("abcd", (1, "ending", (1,)), (2, "repeat_end"), (2, "ending", (2,)), (3, "ending_stop"),
+                (3, "fine"), (4, "da_capo")),
+        "abacdac",
+    ),
+    "dal segno": (written("abcd", (1, "segno"), (3, "fine"), (4, "dal_segno")), "abcdbc"),
+    "dal segno al coda": (
+        written("abcdef", (1, "segno"), (2, "to_coda"), (4, "dal_segno", (), "al coda"), (4, "coda")),
+        "abcdbef",
+    ),
+    "the minuet again after its trio, repeats only the first time": (
+        written("abcd", (1, "repeat_end"), (2, "repeat_end"), (2, "fine"), (2, "double"), (4, "repeat_end"),
+                (4, "da_capo")),
+        "aabbcdcdab",
+    ),
+    "a fine that nothing jumps back for": (written("abc", (2, "fine")), "abc"),
 }  # fmt: skip
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from musicgen.errors import ScoreError
-from musicgen.score import NOTE, Key, Metre, Part, Score, Sign, Tempo, bar_grid, bar_ticks, notes_array
+from musicgen.score import NOTE, Key, Metre, Part, Score, Sign, Tempo, TempoMap, bar_grid, bar_ticks, notes_array
 
 QUARTER = 480
 
@@ -45,7 +45,7 @@ BAD_SCORES = {
     "bars that do not rise": lambda: Score(bars=np.array([0, 480, 480]), length=960),
     "a bar where the score has stopped": lambda: Score(bars=np.array([0, 960]), length=960),
     "no bars": lambda: Score(bars=np.array([], dtype=np.int32), length=960),
-    "a sign that is none": lambda: Score(signs=(Sign(0, "coda"),)),
+    "a sign that is none": lambda: Score(signs=(Sign(0, "encore"),)),
 }
 
 
@@ -217,3 +217,39 @@ def test_seconds_of_a_tick_in_the_middle_do_not_depend_on_later_tempi():
 )
 def test_a_key_is_named_as_a_musician_says_it(key, name):
     assert key.name == name
+
+
+# tempo maps
+
+
+def test_a_tempo_map_is_a_sequence_of_tempi():
+    tempos = (Tempo(0, 60.0), Tempo(480, 90.0), Tempo(960, 120.0))
+    score = Score(parts=(part((0, 1920, 60, 80)),), tempos=tempos)
+    assert score.tempos == tempos
+    assert tuple(score.tempos) == tempos
+    assert (len(score.tempos), score.tempos[1], score.tempos[-1], score.tempos[1:]) == (3, *tempos[1:], tempos[1:])
+    assert hash(score.tempos) == hash(tempos)
+    assert score.tempos != tempos[:2]
+    assert score == Score(parts=score.parts, tempos=score.tempos)
+    assert [score.tempo_at(t).bpm for t in (0, 479, 480, 959, 960, 5000)] == [60, 60, 90, 90, 120, 120]
+
+
+def test_tempi_are_put_in_the_order_of_time():
+    assert TempoMap(np.array([0, 960, 480]), np.array([60.0, 120.0, 90.0])).bpms.tolist() == [60, 90, 120]
+
+
+@pytest.mark.parametrize("bpms", [[60.0, 0.0], [60.0, float("nan")], [60.0, 10_000.0], [-1.0, 60.0]])
+def test_a_tempo_map_refuses_what_is_no_tempo(bpms):
+    with pytest.raises(ScoreError, match="out of range"):
+        TempoMap(np.array([0, 480]), np.array(bpms))
+
+
+def test_two_tempi_at_one_tick_do_not_stop_the_clock():
+    score = Score(parts=(part((0, 960, 60, 80)),), tempos=(Tempo(0, 60.0), Tempo(0, 120.0)))
+    assert score.seconds_at(960) == 1.0
+
+
+def test_seconds_are_told_of_whole_arrays():
+    score = Score(parts=(part((0, 1920, 60, 80)),), tempos=(Tempo(0, 60.0), Tempo(480, 120.0)))
+    ticks = np.array([[0, 480], [960, 1440]])
+    assert score.seconds_at(ticks).tolist() == [[0.0, 1.0], [1.5, 2.0]]

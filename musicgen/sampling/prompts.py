@@ -1,0 +1,289 @@
+"""A fragment becomes a prompt: what each tokenizer makes of an unfinished score, and the way back to it.
+
+In comes the fragment, out comes a Prompt: steps for the model to read, a cursor that goes on from them, and `join`,
+which puts what was drawn after the fragment, whose own notes stay as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from musicgen.errors import FinishError, ScoreError
+from musicgen.formats.instruments import family, playing_range
+from musicgen.score import TICKS_PER_QUARTER, Part, Score, Sign, clip
+from musicgen.score.timing import as_typed
+from musicgen.tokens import AbcTokenizer, BarsTokenizer, GridTokenizer, PerformanceTokenizer, Tokenizer
+from musicgen.tokens.bars_grammar import BarsCursor
+from musicgen.tokens.bars_vocabulary import (
+    BAR,
+    INSTANCES,
+    INSTRUMENT,
+    KINDS,
+    LONGEST_BAR,
+    PART,
+    START,
+    UNIT,
+    part_values,
+)
+from musicgen.tokens.grid_grammar import GridCursor
+from musicgen.tokens.performance_grammar import PerformanceCursor
+
+SLACK = TICKS_PER_QUARTER // 8
+"""A 32nd note: so much too early or too late, a last note is still taken to stop at the barline."""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A fragment as one tokenizer's steps, and the way back.
+
+    cursor: makes the cursor of a piece of so many bars. hold: told the cursor that has walked the steps, holds the
+    fragment's course. join: from the steps that were drawn and the number of new bars to (the whole, the new alone).
+    """
+
+    steps: np.ndarray
+    bars: int
+    cursor: Callable[[int], Any]
+    hold: Callable[[Any], None]
+    join: Callable[[np.ndarray, int], tuple[Score, Score]]
+
+
+def heard_as(fragment: Score, tokenizer: Tokenizer) -> Score:
+    """The fragment as the model reads it: straightened where its notes lie around its bar lines and bars matter.
+
+    Raises FinishError where it was played without regard to bar lines and the tokenizer counts in bars.
+    """
+    if tokenizer.clock:
+        return fragment
+    try:
+        typed = as_typed(fragment)
+    except ScoreError as error:
+        raise FinishError(f"the fragment can't be continued in bars: {error}") from error
+    return fragment if typed is fragment else replace(fragment, parts=clip(typed, fragment.length).parts)
+
+
+def settle(fragment: Score) -> Score:
+    """The fragment as it was meant where it was played: a last note let go just before or just after the barline.
+
+    Within a 32nd note of it, the bar is held to be full, or the next one not begun. Only for counting bars and filling
+    them; the notes that are kept are the fragment's own.
+    """
+    last = int(fragment.bars[-1])
+    full = fragment.metre_at(last).ticks
+    struck = max((int(part.notes["onset"].max()) for part in fragment.parts if len(part.notes)), default=0)
+    if 0 < fragment.length - last <= SLACK and struck < last:
+        return clip(fragment, last)
+    if 0 < last + full - fragment.length <= SLACK:
+        return replace(fragment, length=last + full)
+    return fragment
+
+
+def bars_prompt(fragment: Score, heard: Score, tokenizer: BarsTokenizer, seen: Sequence[int] | None) -> Prompt:
+    """The fragment for the `bars` tokenizer: its last bar made full, its instruments lent programs the model knows."""
+    read = settle(heard)
+    last = int(read.bars[-1])
+    bar = max(read.metre_at(last).ticks, read.length - last)
+    if bar > LONGEST_BAR * UNIT:
+        quarters = bar / TICKS_PER_QUARTER
+        raise FinishError(f"bar {len(read.bars)} is {quarters:g} quarters long; a `bars` model holds 8 at most")
+    lent = lend_programs(read.parts, seen)
+    steps = tokenizer.encode(replace(read, parts=lent, signs=()), unfinished=True)
+    playing = [i for i, part in enumerate(read.parts) if len(part.notes)]
+    values = part_values([lent[i] for i in playing])
+    part_of_value = dict(reversed(list(zip(values, playing, strict=True))))
+    lengths = steps[steps[:, 0] == BAR, 3]
+    ranges = {value: _range(fragment.parts[i]) for value, i in part_of_value.items()}
+    # the tokenizer's bars lie on its grid, the fragment's need not: what is new is moved by the difference
+    grid_end = int(lengths.sum()) * UNIT
+    shift = last + bar - grid_end
+
+    def hold(cursor: BarsCursor) -> None:
+        cursor.keep_course()
+        cursor.ranges = ranges
+        cursor.not_before = -(-(read.length - last) // UNIT)  # the seam, rounded up to the grid
+
+    def join(drawn: np.ndarray, bars: int) -> tuple[Score, Score]:
+        skeleton = steps[np.isin(steps[:, 0], (START, PART, BAR))]
+        decoded = tokenizer.decode(np.concatenate([skeleton, drawn]))
+        new = [fragment.parts[0].notes[:0]] * len(fragment.parts)
+        for part, value in zip(decoded.parts, part_values(decoded.parts), strict=True):
+            if len(part.notes):
+                notes = part.notes.copy()
+                stops = notes["onset"] + shift + notes["duration"]
+                notes["onset"] = np.maximum(notes["onset"] + shift, fragment.length)
+                notes["duration"] = np.maximum(stops - notes["onset"], 1)
+                new[part_of_value[value]] = notes
+        more = decoded.bars[decoded.bars >= grid_end] + shift
+        return _join(fragment, new, np.concatenate([read.bars, more]), decoded.length + shift, fragment.signs)
+
+    return Prompt(steps, len(lengths), tokenizer.cursor, hold, join)
+
+
+def melody_prompt(fragment: Score, heard: Score, tokenizer: AbcTokenizer, seen: Sequence[int] | None) -> Prompt:
+    """The fragment for the `abc` tokenizer: one melody, repeats as written, its last bar left open."""
+    steps = tokenizer.encode(heard, unfinished=True)
+    playing = [i for i, part in enumerate(fragment.parts) if len(part.notes)]
+
+    def join(drawn: np.ndarray, bars: int) -> tuple[Score, Score]:
+        decoded = tokenizer.decode(np.concatenate([steps, drawn]))
+        new = [part.notes[:0] for part in fragment.parts]
+        notes = decoded.parts[0].notes
+        new[playing[0]] = notes[notes["onset"] >= fragment.length]
+        starts = np.concatenate([fragment.bars, decoded.bars[decoded.bars > fragment.bars[-1]]])
+        return _join(fragment, new, starts, decoded.length, decoded.signs)
+
+    def cursor(bars: int) -> Any:
+        return tokenizer.cursor(bars, strict=False)  # real tunes have bars of any length; keep_course ends that
+
+    return Prompt(steps, len(fragment.bars), cursor, lambda cursor: cursor.keep_course(), join)
+
+
+def grid_prompt(fragment: Score, heard: Score, tokenizer: GridTokenizer, seen: Sequence[int] | None) -> Prompt:
+    """The fragment for the `grid` tokenizer: a part a voice, its last bar left open; what sounds may be held on."""
+    read = settle(heard)
+    steps = tokenizer.encode(read, unfinished=True)
+    playing = [i for i, part in enumerate(read.parts) if len(part.notes)]
+    begun = tokenizer.decode(steps)
+    shift = int(read.bars[-1] - begun.bars[-1])  # the tokenizer's bars lie on its grid, the fragment's need not
+
+    def hold(cursor: GridCursor) -> None:
+        cursor.keep_course()
+        cursor.ranges = {voice: _range(fragment.parts[i]) for voice, i in enumerate(playing)}
+
+    def join(drawn: np.ndarray, bars: int) -> tuple[Score, Score]:
+        decoded = tokenizer.decode(np.concatenate([steps, drawn]))
+        end = max(decoded.length + shift, fragment.length)
+        new = [part.notes[:0] for part in fragment.parts]
+        for i, part in zip(playing, decoded.parts, strict=True):
+            stops = part.notes["onset"] + part.notes["duration"]
+            notes = part.notes[(stops > begun.length) & (stops + shift > fragment.length)].copy()
+            stops = np.minimum(notes["onset"] + notes["duration"] + shift, end)
+            notes["onset"] = np.maximum(notes["onset"] + shift, fragment.length)
+            notes["duration"] = np.maximum(stops - notes["onset"], 1)
+            new[i] = notes
+        more = decoded.bars[len(begun.bars) :] + shift
+        return _join(fragment, new, np.concatenate([read.bars, more]), end, fragment.signs)
+
+    return Prompt(steps, len(begun.bars), tokenizer.cursor, hold, join)
+
+
+def performance_prompt(
+    fragment: Score, heard: Score, tokenizer: PerformanceTokenizer, seen: Sequence[int] | None
+) -> Prompt:
+    """The fragment for the `performance` tokenizer: one instrument, in seconds; new bars are of its last metre."""
+    playing = [i for i, part in enumerate(fragment.parts) if len(part.notes)]
+    if len(playing) > 1 or fragment.parts[playing[0]].is_drum:
+        raise FinishError(
+            f"{len(playing)} parts that play, or drums: a `performance` model goes on with one pitched instrument; "
+            "use a `bars` model"
+        )
+    read = settle(fragment)
+    steps = tokenizer.encode(fragment, unfinished=True)
+    last = int(read.bars[-1])
+    metre = read.metre_at(last).ticks
+    filled = last + max(metre, read.length - last)
+    ticks_per_ms = TICKS_PER_QUARTER * fragment.tempo_at(fragment.length).bpm / 60_000
+    seam_ms = tokenizer.decode(steps).length
+
+    def cursor(bars: int) -> PerformanceCursor:
+        made = tokenizer.cursor(bars)
+        end = filled + (bars - len(read.bars)) * metre
+        made.ends_at = seam_ms + round((end - fragment.length) / ticks_per_ms)
+        return made
+
+    def hold(cursor: PerformanceCursor) -> None:
+        cursor.keep_course()
+        cursor.compass = _range(fragment.parts[playing[0]])
+
+    def join(drawn: np.ndarray, bars: int) -> tuple[Score, Score]:
+        end = filled + bars * metre
+        notes = tokenizer.decode(np.concatenate([steps, drawn])).parts[0].notes
+        notes = notes[notes["onset"] >= seam_ms].copy()
+        stops = notes["onset"] + notes["duration"] - seam_ms
+        onsets = fragment.length + np.rint((notes["onset"] - seam_ms) * ticks_per_ms).astype(np.int64)
+        notes["onset"] = onsets
+        stops = np.minimum(fragment.length + np.rint(stops * ticks_per_ms).astype(np.int64), end)
+        notes["duration"] = np.maximum(stops - onsets, 1)
+        new = [part.notes[:0] for part in fragment.parts]
+        new[playing[0]] = notes
+        starts = np.concatenate([read.bars, filled + metre * np.arange(bars)])
+        return _join(fragment, new, starts, end, fragment.signs)
+
+    return Prompt(steps, len(read.bars), cursor, hold, join)
+
+
+PROMPTS: dict[str, Callable[..., Prompt]] = {
+    "abc": melody_prompt,
+    "bars": bars_prompt,
+    "grid": grid_prompt,
+    "performance": performance_prompt,
+}
+"""Tokenizer -> how a fragment becomes its prompt: (fragment, the fragment as heard, tokenizer, parts seen)."""
+
+
+def _join(
+    fragment: Score, new: Sequence[np.ndarray], bars: np.ndarray, length: int, signs: tuple[Sign, ...]
+) -> tuple[Score, Score]:
+    """(fragment and continuation, continuation alone) from the new notes of each part, and the bars of both."""
+    whole = replace(
+        fragment,
+        parts=tuple(
+            part.with_notes(np.concatenate([part.notes, notes]))
+            for part, notes in zip(fragment.parts, new, strict=True)
+        ),
+        bars=bars,
+        length=max(length, fragment.length),
+        signs=signs,
+    )
+    only = replace(whole, parts=tuple(p.with_notes(notes) for p, notes in zip(fragment.parts, new, strict=True)))
+    return whole, only
+
+
+def lend_programs(parts: Sequence[Part], seen: Sequence[int] | None) -> tuple[Part, ...]:
+    """Parts whose instrument (and which one of its kind) the model has met, as near as can be to the real ones.
+
+    seen: values of field `part` met in training; None means all. Each part keeps its own where it can; the others take,
+    in this order, the same program, the same family, anything; where all are taken, their own.
+    """
+    if seen is None:
+        return tuple(parts)
+    free: dict[int, int] = {}  # kind -> how many instances of it were met
+    for value in seen:
+        if value >= INSTRUMENT:
+            kind, instance = divmod(value - INSTRUMENT, INSTANCES)
+            free[kind] = max(free.get(kind, 0), instance + 1)
+    chosen: list[int | None] = []  # None: an instrument that was never met
+    for part in parts:
+        own = KINDS - 1 if part.is_drum else part.program
+        if free.get(own, 0) > 0 and len(part.notes):
+            free[own] -= 1
+            chosen.append(own)
+        else:
+            chosen.append(own if part.is_drum or not len(part.notes) else None)
+    lent = []
+    for part, own_kind in zip(parts, chosen, strict=True):
+        kind = part.program if own_kind is None else own_kind
+        if own_kind is None:
+            choices = [k for k, left in free.items() if left > 0 and k < KINDS - 1]
+            choices.sort(key=lambda k: (family(k) != family(part.program), _distance(k, part), k))
+            if choices:
+                kind = choices[0]
+                free[kind] -= 1
+        lent.append(part if part.is_drum else replace(part, program=kind))
+    return tuple(lent)
+
+
+def _distance(program: int, part: Part) -> float:
+    """How far the middle of an instrument's range lies from where a part plays, in semitones."""
+    low, high = playing_range(program)
+    return abs((low + high) / 2 - float(np.median(part.notes["pitch"]))) if len(part.notes) else 0.0
+
+
+def _range(part: Part) -> tuple[int, int]:
+    """What a part may play: its instrument's range, and what it has played already; of drums, the keys it has used."""
+    pitches = part.notes["pitch"]
+    low, high = (127, 0) if part.is_drum else playing_range(part.program)
+    return min(low, int(pitches.min())), max(high, int(pitches.max()))
