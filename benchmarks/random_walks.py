@@ -32,9 +32,9 @@ from musicgen.formats import read_score, write_score
 from musicgen.score import Score, unfold
 from musicgen.tokens import TOKENIZERS, Tokenizer
 
-BARS = (1, 2, 3, 4, 5, 8, None)
+BARS = (1, 2, 3, 4, 6, None)
 """Bars asked for, in turn; None: the walk ends when it likes, and is told to end from LONGEST bars on."""
-LONGEST = 12
+LONGEST = 6
 BLOCK = 50
 """Walks that one job makes."""
 OPTIONS: dict[str, tuple[dict, ...]] = {

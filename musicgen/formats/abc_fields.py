@@ -1,4 +1,5 @@
-"""What the fields of an ABC tune say: K: keys and modes, M: metres, L: unit lengths, Q: tempos.
+"""What the fields of an ABC tune say: K: keys and modes, M: metres, L: unit lengths, Q: tempos, P: the order of parts,
+U: letters for decorations; and which decorations are jumps.
 
 Text comes in, plain values go out. `abc_read` asks when it meets a field; one that makes no sense raises FieldError, to
 which the reader adds the line.
@@ -40,6 +41,32 @@ MODE_WORDS = {
     "loc": "locrian",
 }
 ACCIDENTALS = {"^^": 2, "^": 1, "=": 0, "_": -1, "__": -2}
+
+GERMAN_TONICS = {"H": "B", "Es": "Eb", "As": "Ab", "Fis": "F#", "Cis": "C#", "Des": "Db", "Ges": "Gb"}
+"""German names found in the Essen collection's keys. B stays the standard's B natural: nothing tells them apart."""
+
+MAX_SECTIONS = 1000
+"""Sections of one order of parts beyond which the tune is refused."""
+
+JUMPS = {
+    "segno": ("segno", ""),
+    "coda": ("coda", ""),
+    "dacoda": ("to_coda", ""),
+    "fine": ("fine", ""),
+    "d.c.": ("da_capo", ""),
+    "dacapo": ("da_capo", ""),
+    "d.c.alfine": ("da_capo", "al fine"),
+    "d.c.alcoda": ("da_capo", "al coda"),
+    "d.s.": ("dal_segno", ""),
+    "d.s.alfine": ("dal_segno", "al fine"),
+    "d.s.alcoda": ("dal_segno", "al coda"),
+}
+"""Decoration, in small letters -> (kind, label) of its Sign."""
+
+LETTER_DECORATIONS = {"S": "segno", "O": "coda"}
+"""Letters that stand for a jump's decoration unless U: says otherwise (ABC 2.1, 4.14)."""
+
+ORDER = re.compile(r"(?:\(|[A-Za-z]\d*|\)\d*|[\s.])*")
 
 CLEF = re.compile(r"(?:treble|bass|alto|tenor|baritone|soprano|mezzo|perc|clef\b|octave\b|transpose\b|staff)", re.I)
 METRE = re.compile(r"\(?\s*(\d+(?:\s*\+\s*\d+)*)\s*\)?\s*/\s*(\d+)")
@@ -119,6 +146,9 @@ def parse_key(value: str) -> tuple[tuple[int, str, dict[str, int]] | None, list[
 
 def parse_tonic(value: str, words: list[str]) -> tuple[int, str, list[str]]:
     """(fifths, mode, the words left) of a key like "F# min", "Ador", "Dmix =c", "G"."""
+    german = re.fullmatch(r"([FC]is|[ED]es|Ges|[EA]s|H)(m?)", words[0])
+    if german and german[1] in GERMAN_TONICS:
+        words = [GERMAN_TONICS[german[1]] + german[2], *words[1:]]
     match = re.fullmatch(r"(?:([A-G])([#b]?)([A-Za-z]*)|([a-g])([#b]?)(m?))((?:\W.*)?)", words[0])
     if not match:
         raise FieldError(f"K:{value} is no key; write it as K:G, K:Am or K:Ddor")
@@ -127,7 +157,9 @@ def parse_tonic(value: str, words: list[str]) -> tuple[int, str, list[str]]:
     words = ([rest] if rest else []) + words[1:]
     if not word and words and words[0][:3].lower() in MODE_WORDS and re.fullmatch(r"[A-Za-z]+", words[0]):
         word, words = words[0], words[1:]
-    mode = "major" if word == "M" else MODE_WORDS.get(word.lower()[:3])
+    if word == "n":  # K:Bn, twice in O'Neill's, is a tune in B minor: a slip of the finger
+        word = "m"
+    mode = MODE_WORDS.get(word.lower()[:3])  # capitals say nothing: K:EM is E minor
     if word.lower().startswith("exp"):
         mode, words = "major", ["exp", *words]
     if mode is None:
@@ -136,3 +168,31 @@ def parse_tonic(value: str, words: list[str]) -> tuple[int, str, list[str]]:
     if not -7 <= fifths <= 7:
         raise FieldError(f"K:{value} has more than seven sharps or flats; write the enharmonic key")
     return fifths, mode, words
+
+
+def parse_order(value: str) -> tuple[str, ...]:
+    """The sections of P:A2.B(AB)3 in the order they are played; none where the field holds words.
+
+    Raises FieldError beyond MAX_SECTIONS, before they are written out.
+    """
+    if not ORDER.fullmatch(value):
+        return ()
+    groups: list[list[str]] = [[]]
+    for opened, letter, closed, number in re.findall(r"(\()|(?:([A-Za-z])|(\)))(\d*)", value):
+        if opened:
+            groups.append([])
+            continue
+        if closed and len(groups) == 1:
+            return ()
+        found = [letter] if letter else groups.pop()
+        times = int(number[:6] or 1)
+        if len(found) * times + sum(len(group) for group in groups) > MAX_SECTIONS:
+            raise FieldError(f"P:{value[:40]} plays more than {MAX_SECTIONS:,} sections; write a shorter order")
+        groups[-1] += found * times
+    return tuple(groups[0]) if len(groups) == 1 else ()
+
+
+def parse_symbol(value: str) -> tuple[str, str] | None:
+    """(letter, name of the decoration in small letters) of U:T=!trill!; None where it is no such thing."""
+    match = re.match(r"([H-Wh-w~.])\s*=\s*[!+]?\s*([^!+\s]*)", value)
+    return (match[1], match[2].lower()) if match else None

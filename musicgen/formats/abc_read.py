@@ -1,34 +1,46 @@
 """ABC text to scores, by the ABC 2.1 standard as tunes in the wild use it.
 
 In comes the text of a file of one or many tunes; out comes one Score a tune, as written: a repeat sign is a Sign, not
-music played twice (`musicgen.score.unfold` does that). A voice is a part; the first voice with notes states the bars,
-metres and keys. Slurs, grace notes, decorations, annotations, lyrics and beaming are left out, knowingly. One compiled
-regex cuts the lines, so that a thousand tunes take a second or two.
+music played twice (`musicgen.score.unfold` does that), and so are the parts of a tune (P:) and its jumps (!D.C.!,
+!fine!, ...). A voice is a part; the first voice with notes states the bars, metres and keys. One compiled regex cuts
+the lines, so that a thousand tunes take half a second.
 
-The standard decides where programs differ: an accidental holds to the end of the bar in every octave (4.2, 11.3); a
-tied note keeps its accidental over the barline, the notes after it do not; `Q:120` counts unit lengths a minute (10.1).
+Left out, knowingly: slurs, the lengths of grace notes and those that lead to nothing, decorations other than jumps,
+annotations, lyrics, beaming, lines of typeset text. Macros (m:) are not expanded: their notes are read as they stand.
+Microtones are rounded to semitones. Where P: in the header names parts that the tune has not, it counts for nothing.
+
+The standard decides where programs differ: an accidental holds to the end of the bar in every octave (11.3, unless
+%%propagate-accidentals says otherwise); a tied note keeps its accidental over the barline, the notes after it do not;
+`Q:120` counts unit lengths a minute (10.1); a chord lasts as long as its first note (4.17). What is between unequal
+notes a broken rhythm leaves undefined (4.4); here each has its own length changed.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, replace
-from itertools import pairwise
+from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from musicgen.errors import FormatError, ScoreError
 from musicgen.formats.abc_fields import (
-    ACCIDENTALS,
     FINE,
-    LETTER_SEMITONES,
+    JUMPS,
+    LETTER_DECORATIONS,
     WHOLE,
     FieldError,
     parse_key,
     parse_metre,
+    parse_order,
+    parse_symbol,
     parse_tempo,
     parse_unit,
 )
+from musicgen.formats.abc_text import BODY_FIELD, COMMENT, HEADER_FIELD, decode_text, plain_text, split_tunes
+from musicgen.formats.abc_voice import Mark, Voice, length_of
 from musicgen.score import (
+    NOTE,
     ChordSymbol,
     Key,
     Metre,
@@ -36,32 +48,27 @@ from musicgen.score import (
     Score,
     Sign,
     Tempo,
-    bar_ticks,
-    notes_array,
+    graces_array,
 )
 
 MAX_NOTES = 200_000
 """Notes of one tune beyond which it is refused."""
 
-MAX_TICKS = 2**30
-"""Length of one tune beyond which it is refused."""
-
-MAX_REST_BARS = 1000
-"""Bars of one multi-measure rest beyond which the tune is refused."""
+MAX_VOICES = 64
+"""Voices of one tune beyond which it is refused."""
 
 VELOCITY = 80
 
-
 TOKEN = re.compile(
     r"""
-    (?P<note>(?P<accidental>\^\^?|__?|=)?(?:[\^_]?\d*/\d*(?=[A-Ga-g]))?
+    (?P<note>(?:(?P<accidental>\^\^?|__?|=)(?P<amount>\d{0,3}/\d{0,3}(?=[A-Ga-g]))?)?
              (?P<letter>[A-Ga-g])(?P<octave>[,']*)(?P<n>\d{0,5})(?P<slash>/*)(?P<d>\d{0,5}))
+  | (?P<volta>\[\s?(?P<passes>\d+(?:[,\-]\d+)*)|^\s*(?P<line_passes>[12])(?=[\s"'(\[A-Ga-gz]))
   | (?P<space>[\s`$*;]+ | \\$ | y\d*)
-  | (?P<words>\["[^"]*"(?=[^\]|]*(?:\||$)))
-  | (?P<volta>\[\s?(?P<passes>\d+(?:[,\-]\d+)*))
+  | (?P<words>\["[^"]{0,200}"(?=[^\]|]{0,300}(?:\||$)))
   | (?P<bar>(?:\.?\||\[\||:+(?:\||\[(?=\|))|::+)(?:[|:\]]|\[(?=[|\]]))*(?P<passes2>\d+(?:[,\-]\d+)*)?)
   | (?P<text>"[^"]*"?)
-  | (?P<field>\[(?P<name>[A-Za-z]):(?P<value>[^\]]*)\])
+  | (?P<field>\[(?P<name>[A-Za-z]):(?P<value>[^\]]{0,1000})\])
   | (?P<tuplet>\((?P<p>\d{1,2})(?::(?P<q>\d{0,2}))?(?::(?P<r>\d{0,3}))?)
   | (?P<broken>>+|<+)
   | (?P<tie>-)
@@ -69,19 +76,19 @@ TOKEN = re.compile(
   | (?P<close>\](?P<cn>\d{0,5})(?P<cslash>/*)(?P<cd>\d{0,5}))
   | (?P<rest>[zx](?P<rn>\d{0,5})(?P<rslash>/*)(?P<rd>\d{0,5}))
   | (?P<bars_rest>[ZX](?P<count>\d{0,5}))
-  | (?P<skip>[()]|\{[^}]*\}?|!(?:[fp]{1,4}|(?![\^_=]?[A-Ga-gz][\dA-Ga-gz/,'^_=<>]*!)[^!\s|]+)!|!|\+[A-Za-z.()<>\d]+\+)
+  | (?P<grace>\{(?P<graces>[^}]*)\}?)
+  | (?P<mark>!(?:[fp]{1,4}|(?![\^_=]?[A-Ga-gz][\dA-Ga-gz/,'^_=<>]*!)[^!\s|]+)!|\+[A-Za-z.()<>\d]+\+)
+  | (?P<skip>[()!])
   | (?P<stray_metre>M:\s*(?P<metre>\d+/\d+|C\|?))
   | (?P<decoration>[.~H-Wh-w])
-  | (?P<overlay>&)
+  | (?P<overlay>&+)
   | (?P<other>.)
     """,
     re.VERBOSE,
 )
-BODY_FIELD = re.compile(r"([IKLMNOPQRSTUVWXYZmrsw+]):(.*)")
-HEADER_FIELD = re.compile(r"([A-Za-z+]):(.*)")
-COMMENT = re.compile(r"(?<!\\)%.*")
+NOTE_GROUPS = ("accidental", "amount", "letter", "octave", "n", "slash", "d")
 CHORD_SYMBOL = re.compile(
-    r"\(?[A-G][#b♯♭]?(?:maj|min|dim|aug|sus|add|alt|no|mM|[mM°oø+\-\d#b♯♭,()])*(?:/[A-Ga-g][#b♯♭]?)?\)?"
+    r"\(?[A-G][#b♯♭]?(?:maj|min|dim|aug|sus|add|alt|no|[mM°oø+\-\d#b♯♭,()])*(?:/[A-Ga-g][#b♯♭]?)?\)?"
 )
 
 
@@ -107,15 +114,6 @@ def read_text(text: str, source: str = "abc") -> list[Score]:
     return scores
 
 
-def decode_text(data: bytes) -> str:
-    """Bytes as UTF-8, or as Latin-1 where they are not; line ends as newlines."""
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        text = data.decode("latin-1")
-    return text.replace("\r\n", "\n").replace("\r", "\n")
-
-
 def read_tunes(text: str, source: str = "abc") -> list[Score | FormatError]:
     """One entry a tune, in file order: its score as written, or the error that kept it from being read."""
     found: list[Score | FormatError] = []
@@ -135,66 +133,6 @@ def read_tunes(text: str, source: str = "abc") -> list[Score | FormatError]:
     return found
 
 
-def split_tunes(text: str) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """The file header's lines, and each tune's (number of its first line, lines).
-
-    A tune runs from its X: to a blank line after its K:, or to the next X:. Text between tunes is free text.
-    """
-    lines = text.split("\n")
-    starts = [i for i, line in enumerate(lines) if line.startswith("X:")]
-    if not starts:
-        starts = [0] if any(line.startswith("K:") for line in lines) else []
-    tunes = []
-    for start, stop in pairwise([*starts, len(lines)] if starts else []):
-        end, has_key, has_music = start, False, False
-        while end < stop:
-            line = lines[end]
-            if has_key and not line.strip():
-                # a blank line between the K: line and the first music is found in the wild: it ends nothing
-                following = next((text for text in lines[end:stop] if text.strip()), "")
-                if has_music or "|" not in following:
-                    break
-            has_music = has_music or (has_key and bool(line.strip()) and not BODY_FIELD.match(line) and line[0] != "%")
-            has_key = has_key or line.startswith("K:")
-            end += 1
-        tunes.append((start + 1, lines[start:end]))
-    header: list[str] = []
-    for line in lines[: starts[0]] if starts else []:
-        if not line.strip() and header:
-            break
-        if HEADER_FIELD.match(line) or line.startswith("%%"):
-            header.append(line)
-    return header, tunes
-
-
-@dataclass
-class Voice:
-    """One voice while it is read. Times in FINE parts of a tick, counted from the start of the tune."""
-
-    name: str = ""
-    program: int = 0
-    is_drum: bool = False
-    shift: int = 0  # semitones: octave=, transpose=, treble-8
-    unit: int = WHOLE // 8
-    metre: tuple[int, int] = (4, 4)
-    signature: dict[str, int] = field(default_factory=dict)
-    at: int = 0
-    notes: list[list[int]] = field(default_factory=list)  # [onset, end, pitch, staff step]
-    bars: list[int] = field(default_factory=lambda: [0])
-    signs: list[tuple[int, str, tuple[int, ...]]] = field(default_factory=list)
-    metres: list[tuple[int, tuple[int, int]]] = field(default_factory=list)
-    keys: list[tuple[int, int, str]] = field(default_factory=list)
-    chords: list[tuple[int, str]] = field(default_factory=list)
-    accidentals: dict[str, int] = field(default_factory=dict)  # by letter, to the end of the bar
-    ties: list[tuple[int, int]] = field(default_factory=list)  # (index of a note that goes on, its overlay)
-    last: tuple[int, int, list[int]] | None = None  # (start, duration, note indices): what a > or < changes
-    broken: tuple[int, int] = (1, 1)
-    tuplet: tuple[int, int, int] = (1, 1, 0)  # notes last q/p, for r notes more
-    overlay: int = 0
-    reach: int = 0  # where the longest overlay of this bar stops
-    in_ending: bool = False
-
-
 class TuneReader:
     """Reads one tune: header, then line by line."""
 
@@ -210,17 +148,22 @@ class TuneReader:
         self.unit_given = False
         self.header_metre: tuple[int, int] | None = (4, 4)
         self.header_tempos: list[str] = []
-        self.note_count = 0
+        self.order: tuple[str, ...] = ()
+        self.marks: dict[Mark, None] = {}  # sections and jumps: one voice's hold for all
+        self.symbols = dict(LETTER_DECORATIONS)
+        self.in_text = False  # between %%begintext and %%endtext
 
     def error(self, text: str) -> FormatError:
         return FormatError(f"{self.source}:{self.line}: {text}")
 
     def read(self, file_header: list[str], lines: list[str]) -> Score:
-        """The tune's score. Raises FormatError or ScoreError."""
+        """The tune's score. Raises FormatError, FieldError (without the line) or ScoreError."""
         first_line = self.line
         in_header = True
         for line in file_header:
             self.read_header_line(line)
+        if any(line.startswith("+:") for line in lines):
+            lines = joined(lines)
         for number, line in enumerate(lines, first_line):
             self.line = number
             if in_header:
@@ -229,6 +172,8 @@ class TuneReader:
                     self.open_body()
             else:
                 self.read_body_line(line)
+                if sum(len(voice.notes) for voice in self.voices.values()) + len(self.template.notes) > MAX_NOTES:
+                    raise self.error(f"more than {MAX_NOTES:,} notes in one tune; split it")
         if in_header:
             self.line = first_line
             raise self.error("the tune has no K: line; add one, as in K:C, before the music")
@@ -242,11 +187,11 @@ class TuneReader:
             self.read_directive(line[2:])
             return False
         match = HEADER_FIELD.match(line)
-        if not match:
+        if not match or self.in_text:
             return False
         name, value = match[1], COMMENT.sub("", match[2]).strip()
         if name == "T":
-            self.title = self.title or " ".join(value.replace("\\%", "%").split())
+            self.title = self.title or plain_text(value)
         elif name == "M":
             self.header_metre = parse_metre(value)
             self.template.metre = self.header_metre or (4, 4)
@@ -259,6 +204,10 @@ class TuneReader:
             self.define_voice(value)
         elif name == "I":
             self.read_directive(value)
+        elif name == "P":
+            self.order = parse_order(value)
+        elif name == "U":
+            self.define_symbol(value)
         elif name == "K":
             self.set_key(self.template, value)
             return True
@@ -277,7 +226,7 @@ class TuneReader:
 
     def inherit(self, voice: Voice) -> None:
         voice.unit, voice.metre = self.template.unit, self.template.metre
-        voice.signature = dict(self.template.signature)
+        voice.signature, voice.scope = dict(self.template.signature), self.template.scope
         voice.metres, voice.keys = [(0, voice.metre)], [(0, *self.key)]
         voice.shift = voice.shift or self.template.shift
         voice.program = voice.program or self.template.program
@@ -291,8 +240,8 @@ class TuneReader:
         name = words[0].strip('"')
         voice = self.voices.get(name)
         if voice is None:
-            if len(self.voices) >= 64:
-                raise self.error("more than 64 voices; split the tune")
+            if len(self.voices) >= MAX_VOICES:
+                raise self.error(f"more than {MAX_VOICES} voices; split the tune")
             voice = self.voices[name] = Voice()
             if self.voice is not self.template or self.template.keys:
                 self.inherit(voice)
@@ -307,7 +256,7 @@ class TuneReader:
             name, _, value = word.partition("=")
             name, value = name.strip().lower(), value.strip().strip('"')
             if name in ("name", "nm"):
-                voice.name = value.replace("\\n", " ")
+                voice.name = plain_text(value.replace("\\n", " "))
             elif name in ("octave", "transpose") and re.fullmatch(r"[+-]?\d{1,2}", value):
                 shift += int(value) * (12 if name == "octave" else 1)
                 found = True
@@ -319,10 +268,26 @@ class TuneReader:
         if found:
             voice.shift = shift
 
+    def define_symbol(self, value: str) -> None:
+        """U:T=!segno! lets a letter stand for a decoration: one of those that are read, or it is passed over."""
+        symbol = parse_symbol(value)
+        if symbol:
+            self.symbols[symbol[0]] = symbol[1]
+
     def read_directive(self, text: str) -> None:
-        """%%MIDI program, channel and transpose; every other directive is about the page."""
+        """%%MIDI program, channel and transpose, how far accidentals reach, typeset text to pass over; every other
+        directive is about the page."""
         words = text.replace("=", " ").split()
-        if not words or words[0] != "MIDI" or len(words) < 3:
+        if not words:
+            return
+        if words[0] in ("begintext", "endtext", "beginps", "endps", "beginsvg", "endsvg"):
+            self.in_text = words[0].startswith("begin")
+        elif words[0] == "propagate-accidentals" and words[1:2] in (["not"], ["octave"], ["pitch"]):
+            for voice in (self.template, *self.voices.values()):
+                voice.scope = words[1]
+        if words[:2] == ["MIDI", "nobarlines"]:  # old music without bars: an accidental is its note's alone
+            self.voice.scope = "not"
+        if words[0] != "MIDI" or len(words) < 3:
             return
         numbers = [int(w) for w in words[2:] if re.fullmatch(r"-?\d{1,3}", w)]
         if not numbers:
@@ -375,6 +340,10 @@ class TuneReader:
             self.set_tempo(value)
         elif name == "I":
             self.read_directive(value)
+        elif name == "P":
+            self.mark("section", plain_text(value))
+        elif name == "U":
+            self.define_symbol(value)
         elif name == "V":
             if value.startswith("*"):
                 return
@@ -382,12 +351,25 @@ class TuneReader:
                 self.voices[""] = voice  # music before the first V: is a voice of its own
             self.voice = self.define_voice(value)
 
+    def mark(self, kind: str, label: str) -> None:
+        self.marks[self.voice.at, kind, (), label] = None
+
+    def decorate(self, name: str) -> None:
+        """A decoration: the signs of jumps stand where they are, a jump is made at the end of its bar."""
+        kind, label = JUMPS.get(name, ("", ""))
+        if kind in ("segno", "coda"):
+            self.mark(kind, label)
+        elif kind:
+            self.voice.leaving.append((kind, label))
+
     # --- body ---------------------------------------------------------------------------------------------------------
 
     def read_body_line(self, line: str) -> None:
         if line.startswith("%"):
             if line.startswith("%%"):
                 self.read_directive(line[2:])
+            return
+        if self.in_text:
             return
         if "%" in line:
             line = COMMENT.sub("", line)
@@ -404,25 +386,18 @@ class TuneReader:
 
     def read_music(self, line: str) -> None:
         """One line of notes, bars and what is written among them."""
-        chord: list[list[int]] | None = None  # the notes between [ and ]
+        chord: list[list[int]] | None = None  # the notes between [ and ]: step, pitch, length, accidental written
         chord_ties: list[int] = []
         strange = 0
         voice = self.voice
         for m in TOKEN.finditer(line):
             kind = m.lastgroup
             if kind == "note":
-                accidental, letter, octave = m["accidental"], m["letter"], m["octave"]
-                upper = letter.upper()
-                height = (5 if letter == upper else 6) + octave.count("'") - octave.count(",")
-                if accidental:
-                    alter = voice.accidentals[upper] = ACCIDENTALS[accidental]
-                else:
-                    alter = voice.accidentals.get(upper, voice.signature.get(upper, 0))
-                pitch = 12 * height + LETTER_SEMITONES[upper] + alter + voice.shift
-                step = 7 * height + "CDEFGAB".index(upper)
-                length = self.length(voice.unit, m["n"], m["slash"], m["d"])
+                accidental, amount, letter, octave, n, slash, d = m.group(*NOTE_GROUPS)
+                step, pitch = voice.pitch(accidental, amount, letter, octave)
+                length = length_of(voice.unit, n, slash, d)
                 if chord is None:
-                    self.place([[step, pitch, length, accidental is not None]], length)
+                    voice.place([[step, pitch, length, accidental is not None]], length)
                 else:
                     chord.append([step, pitch, length, accidental is not None])
             elif kind == "space":
@@ -430,15 +405,15 @@ class TuneReader:
             elif kind == "bar":
                 if chord:
                     raise self.error("a barline inside a chord; close the chord with ]")
-                self.barline(m["bar"], m["passes2"])
+                voice.barline(m["bar"], m["passes2"])
             elif kind == "rest":
                 if chord is None:
-                    self.place([], self.length(voice.unit, m["rn"], m["rslash"], m["rd"]))
+                    voice.place([], length_of(voice.unit, m["rn"], m["rslash"], m["rd"]))
             elif kind == "tie":
                 if chord is None:
                     if voice.last:
                         for index in voice.last[2]:
-                            self.tie(index)
+                            voice.tie(index)
                 elif chord:
                     chord_ties.append(len(chord) - 1)
             elif kind == "text":
@@ -446,34 +421,39 @@ class TuneReader:
                 if CHORD_SYMBOL.fullmatch(text):
                     voice.chords.append((voice.at, text))
             elif kind == "tuplet":
-                self.open_tuplet(int(m["p"]), m["q"], m["r"])
+                if chord:  # no tuplet begins inside a chord: the ] before it was forgotten (Nottingham, jigs.abc)
+                    close_chord(voice, chord, chord_ties, FINE)
+                    chord = None
+                voice.open_tuplet(int(m["p"]), m["q"], m["r"])
             elif kind == "broken":
-                self.break_rhythm(m["broken"])
+                voice.break_rhythm(m["broken"])
             elif kind == "open":
                 chord, chord_ties = [], []
             elif kind == "close":
                 if chord:
-                    first = chord[0][2]
-                    factor = self.length(FINE, m["cn"], m["cslash"], m["cd"])
-                    placed = [[s, p, n * factor // FINE, e] for s, p, n, e in chord]
-                    self.place(placed, first * factor // FINE)
-                    assert voice.last
-                    for i in chord_ties:
-                        self.tie(voice.last[2][i])
+                    close_chord(voice, chord, chord_ties, length_of(FINE, m["cn"], m["cslash"], m["cd"]))
                 chord = None
             elif kind == "volta":
-                self.open_ending(m["passes"])
+                if m["passes"]:
+                    voice.open_ending(m["passes"])
+                elif voice.at == voice.bars[-1]:  # after a barline at the end of the line before
+                    voice.open_ending(m["line_passes"])
             elif kind == "field":
-                self.read_field(m["name"], m["value"].strip())
+                self.read_field(m["name"], COMMENT.sub("", m["value"]).strip())
                 voice = self.voice
+            elif kind == "grace":
+                read_graces(voice, m["graces"])
+            elif kind == "mark":
+                self.decorate(m["mark"][1:-1].lower())
+            elif kind == "decoration":
+                if m["decoration"] in self.symbols:
+                    self.decorate(self.symbols[m["decoration"]])
             elif kind == "stray_metre":
                 self.read_field("M", m["metre"])
             elif kind == "bars_rest":
-                self.rest_bars(int(m["count"] or 1))
+                voice.rest_bars(int(m["count"] or 1))
             elif kind == "overlay":
-                voice.reach = max(voice.reach, voice.at)
-                voice.at, voice.last = voice.bars[-1], None
-                voice.overlay += 1
+                voice.open_overlay(len(m["overlay"]))
             elif kind == "other":
                 strange += 1
         if chord:
@@ -481,158 +461,12 @@ class TuneReader:
         if strange > 8 and strange > len(line) // 10:
             raise self.error(f"no music: {line.strip()[:40]!r}; a blank line must stand before free text")
 
-    def length(self, unit: int, numerator: str, slashes: str, denominator: str) -> int:
-        """The duration that a length like 3/2, 2, / or // stands for, in FINE parts."""
-        length = unit * int(numerator or 1)
-        if slashes:
-            divisor = int(denominator) if denominator else 2 ** min(len(slashes), 12)
-            if divisor == 0:
-                raise self.error("a note length with denominator 0; write it as 3/2")
-            length //= divisor
-        return length
-
-    def place(self, chord: list[list[int]], length: int) -> None:
-        """Put a note, a chord or a rest where the voice is: chord of (step, pitch, duration, accidental written)."""
-        voice = self.voice
-        p, q, left = voice.tuplet
-        numerator, denominator = voice.broken
-        if left:
-            numerator, denominator = numerator * q, denominator * p
-            voice.tuplet = (p, q, left - 1) if left > 1 else (1, 1, 0)
-        voice.broken = (1, 1)
-        start = voice.at
-        scaled = (numerator, denominator) != (1, 1)
-        indices = []
-        ties, voice.ties = voice.ties, []
-        for step, pitch, duration, written in chord:
-            if scaled:
-                duration = duration * numerator // denominator
-            index = self.tied(ties, step, pitch, bool(written))
-            if index is None:
-                if not 0 <= pitch <= 127:
-                    raise self.error(f"a pitch of {pitch} is out of the MIDI range 0..127; correct its octave")
-                index = len(voice.notes)
-                voice.notes.append([start, start + duration, pitch, step])
-                self.note_count += 1
-            else:
-                voice.notes[index][1] = start + duration
-            indices.append(index)
-        voice.ties += [t for t in ties if t[1] != voice.overlay]
-        if scaled:
-            length = length * numerator // denominator
-        voice.at = start + length
-        voice.last = (start, length, indices)
-        if voice.at > MAX_TICKS * FINE:
-            raise self.error("the tune is too long; a note length must be wrong")
-        if self.note_count > MAX_NOTES:
-            raise self.error(f"more than {MAX_NOTES:,} notes in one tune; split it")
-
-    def tied(self, ties: list[tuple[int, int]], step: int, pitch: int, written: bool) -> int | None:
-        """The index of the note that this one continues, taken out of `ties`; None if it is a note of its own."""
-        voice = self.voice
-        for entry in ties:
-            index, overlay = entry
-            _, end, sounding, tied_step = voice.notes[index]
-            # over a barline the accidental holds for the tied note, though it is not written again
-            same = pitch == sounding or (step == tied_step and not written)
-            if same and end == voice.at and overlay == voice.overlay:
-                ties.remove(entry)
-                return index
-        return None
-
-    def tie(self, index: int) -> None:
-        """The note goes on in the next of its pitch, if that follows at once; otherwise the sign is a slur."""
-        self.voice.ties.append((index, self.voice.overlay))
-
-    def open_tuplet(self, p: int, q: str | None, r: str | None) -> None:
-        """(p:q:r puts p notes into the time of q for the next r notes; what is left out follows from p and metre."""
-        numerator, _ = self.voice.metre
-        compound = 3 if numerator % 3 == 0 and numerator > 3 else 2
-        time = int(q or 0) or {2: 3, 3: 2, 4: 3, 6: 2, 8: 3}.get(p, compound)
-        if p > 0:
-            self.voice.tuplet = (p, time, int(r or 0) or p)
-
-    def break_rhythm(self, run: str) -> None:
-        """a>b dots the first and halves the second; >> and >>> double and triple dot; < the other way round."""
-        voice = self.voice
-        if voice.last is None or voice.at != voice.last[0] + voice.last[1]:
-            return
-        start, length, indices = voice.last
-        parts = 2 ** min(len(run), 4)
-        long, short = (2 * parts - 1, parts), (1, parts)
-        here, voice.broken = (long, short) if run[0] == ">" else (short, long)
-        changed = length * here[0] // here[1]
-        for index in indices:
-            voice.notes[index][1] += changed - length
-        voice.at = start + changed
-        voice.last = (start, changed, indices)
-
-    def rest_bars(self, count: int) -> None:
-        voice = self.voice
-        if count > MAX_REST_BARS:
-            raise self.error(f"Z{count}: a rest of more than {MAX_REST_BARS:,} bars; write several")
-        voice.ties.clear()
-        for number in range(count):
-            if number and voice.at > voice.bars[-1]:
-                voice.bars.append(voice.at)
-            voice.at += bar_ticks(*voice.metre) * FINE
-        voice.last = None
-
-    # --- bars ---------------------------------------------------------------------------------------------------------
-
-    def barline(self, run: str, passes: str | None) -> None:
-        """A barline of any kind, with the passes of the ending that begins there."""
-        voice = self.voice
-        self.begin_bar()
-        line = run.strip(".0123456789,-").replace("[|]", "|")
-        ends, starts = line.startswith(":"), line.endswith(":")
-        final = "|]" in line
-        double = not (ends or starts or final) and ("||" in line or "[|" in line)
-        if voice.in_ending and (ends or starts or final or double):
-            self.sign("ending_stop")
-            voice.in_ending = False
-        for kind, there in (("repeat_end", ends), ("double", double), ("final", final), ("repeat_start", starts)):
-            if there:
-                self.sign(kind)
-        if passes:
-            self.open_ending(passes)
-
-    def begin_bar(self) -> None:
-        voice = self.voice
-        if voice.overlay:
-            voice.at, voice.overlay, voice.reach = max(voice.at, voice.reach), 0, 0
-        voice.accidentals.clear()
-        if voice.at > voice.bars[-1]:
-            voice.bars.append(voice.at)
-
-    def open_ending(self, passes: str) -> None:
-        """An ending for passes like "1", "1,3" or "1-3" begins here."""
-        self.begin_bar()
-        numbers: list[int] = []
-        for piece in passes.split(","):
-            first, _, last = piece.partition("-")
-            numbers += range(int(first), int(last or first) + 1) if int(last or first) <= 16 else []
-        if not numbers:
-            raise self.error(f"an ending for pass {passes}; passes 1 to 16 are read")
-        if self.voice.in_ending:
-            self.sign("ending_stop")
-        self.sign("ending", tuple(numbers))
-        self.voice.in_ending = True
-
-    def sign(self, kind: str, passes: tuple[int, ...] = ()) -> None:
-        entry = (self.voice.at, kind, passes)
-        if entry not in self.voice.signs[-6:]:
-            self.voice.signs.append(entry)
-
     # --- the whole ----------------------------------------------------------------------------------------------------
 
     def to_score(self, first_line: int) -> Score:
         voices = [v for v in self.voices.values() if v.at] or ([self.template] if self.template.at else [])
         for voice in voices:
-            self.voice = voice
-            voice.at = max(voice.at, voice.reach)
-            if voice.in_ending:
-                self.sign("ending_stop")
+            voice.finish()
         lead = next((v for v in voices if v.notes), None)
         if lead is None:
             self.line = first_line
@@ -641,37 +475,108 @@ class TuneReader:
         bars = [ticks(b) for b in lead.bars]
         if longest.at > lead.at:
             bars += [ticks(b) for b in longest.bars if b >= lead.at]
-        length = max(ticks(longest.at), *(ticks(note[1]) for v in voices for note in v.notes))
+        parts = tuple(part_of(voice) for voice in voices)
+        length = max(ticks(longest.at), *(part.end for part in parts))
         tempos: dict[int, Tempo] = {0: Tempo(0, 120.0)}
         for at, bpm in sorted(self.tempos, key=lambda tempo: tempo[0]):
             tempos[ticks(at)] = Tempo(ticks(at), bpm)
         chords = sorted({(ticks(at), text) for v in voices for at, text in v.chords})
+        others = [sign for voice in voices if voice is not lead for sign in voice.signs if sign[1] in LEAVING]
+        marks = jumps(list(dict.fromkeys([*self.marks, *others])), lead.signs)
+        signs = lead.signs + [mark for mark in marks if mark[1] in LEAVING or ticks(mark[0]) < length]
+        labels = {label for _, kind, _, label in signs if kind == "section"}
         return Score(
-            parts=tuple(
-                Part(
-                    v.name,
-                    v.program,
-                    v.is_drum,
-                    notes_array(
-                        (ticks(start), max(ticks(end) - ticks(start), 1), pitch, VELOCITY)
-                        for start, end, pitch, _ in v.notes
-                    ),
-                )
-                for v in voices
-            ),
+            parts=parts,
             title=self.title,
             tempos=changes(list(tempos.values()), length),
             metres=changes([Metre(ticks(at), *metre) for at, metre in lead.metres], length),
             keys=changes([Key(ticks(at), fifths, mode) for at, fifths, mode in lead.keys], length),
             bars=sorted({b for b in bars if b < length or b == 0}),  # type: ignore[arg-type]
             length=length,
-            signs=tuple(Sign(ticks(at), kind, passes) for at, kind, passes in lead.signs),
+            signs=tuple(Sign(ticks(at), kind, passes, label) for at, kind, passes, label in signs),
             chord_symbols=tuple(ChordSymbol(at, text) for at, text in chords if at < length),
+            order=self.order if labels.issuperset(self.order) else (),
         )
 
 
-def ticks(fine: int) -> int:
-    """FINE parts rounded to ticks."""
+LEAVING = ("to_coda", "fine", "da_capo", "dal_segno")
+
+
+def joined(lines: list[str]) -> list[str]:
+    """The lines with what a +: line says put behind the field it continues; an empty comment stays in its place."""
+    found: list[str] = []
+    field = 0
+    for line in lines:
+        if line.startswith("+:") and found:
+            found[field] += " " + COMMENT.sub("", line[2:]).strip()
+            line = "%"
+        elif not line.startswith("%"):
+            field = len(found)
+        found.append(line)
+    return found
+
+
+def close_chord(voice: Voice, chord: list[list[int]], ties: list[int], factor: int) -> None:
+    """Put the chord where the voice is, its notes times `factor` (FINE parts); it lasts as long as its first note."""
+    voice.place([[s, p, n * factor // FINE, w] for s, p, n, w in chord], chord[0][2] * factor // FINE)
+    assert voice.last
+    for i in ties:
+        voice.tie(voice.last[2][i])
+
+
+def read_graces(voice: Voice, text: str) -> None:
+    """The grace notes of {gf}, {/g} or {[ce]d}: they heed and set the bar's accidentals; their lengths say nothing."""
+    slashed = text.startswith("/")
+    chord: list[int] | None = None
+    for m in TOKEN.finditer(text):
+        if m.lastgroup == "note":
+            _, pitch = voice.pitch(*m.group("accidental", "amount", "letter", "octave"))
+            if chord is None:
+                voice.grace([pitch], slashed)
+            else:
+                chord.append(pitch)
+        elif m.lastgroup == "open":
+            chord = []
+        elif m.lastgroup == "close" and chord is not None:
+            voice.grace(chord, slashed)
+            chord = None
+
+
+def part_of(voice: Voice) -> Part:
+    """The voice as a part, its times rounded to ticks."""
+    onset, end, pitch, _ = np.array(voice.notes, dtype=np.int64).reshape(-1, 4).T  # FINE parts of a tick: under 2**50
+    notes = np.empty(len(onset), dtype=NOTE)
+    notes["onset"], notes["pitch"], notes["velocity"] = ticks(onset), pitch, VELOCITY
+    notes["duration"] = np.maximum(ticks(end) - notes["onset"], 1)
+    graces = placed_graces(voice) if voice.graces else graces_array()
+    return Part(voice.name, voice.program, voice.is_drum, notes, graces)
+
+
+def placed_graces(voice: Voice) -> np.ndarray:
+    """(n,) GRACE array: the voice's graces, numbered from 0 at each tick in the order they are written."""
+    places: dict[int, int] = {}
+    found = []
+    for at, pitches, slashed in voice.graces:
+        onset = ticks(at)
+        place = places[onset] = places.get(onset, -1) + 1
+        found += [(onset, place, pitch, slashed) for pitch in pitches]
+    return graces_array(found)
+
+
+def jumps(marks: list[Mark], signs: list[Mark]) -> list[Mark]:
+    """The marks, in which all coda signs but the last say where to leave for it, unless !dacoda! says so."""
+    codas = [mark for mark in marks if mark[1] == "coda"]
+    if len(codas) < 2 or any(kind == "to_coda" for _, kind, _, _ in (*marks, *signs)):
+        found = marks
+    else:
+        last = max(codas)
+        found = [(m[0], "to_coda", (), "") if m[1] == "coda" and m is not last else m for m in marks]
+    there = set(signs)
+    return [mark for mark in found if mark not in there]
+
+
+def ticks(fine):
+    """FINE parts, one number or an array, rounded to ticks."""
     return (fine + FINE // 2) // FINE
 
 

@@ -2,22 +2,27 @@
 
 In comes a score as written or unfolded; out goes one tune: unit length 1/8, six bars a line, pitches spelled by the
 key, accidentals written where the bar needs them, long or odd durations tied, tuplets counted exactly. A part is a
-voice; notes of a part that overlap stand in overlays (&) of the bar.
+voice; notes of a part that overlap stand in overlays (&) of the bar. Grace notes stand before what begins with them,
+sections as [P:A], jumps as decorations before their barline, in the first voice.
 
-Knowingly lost: velocities, the spelling of pitches, tempo beyond six digits, signs that stand inside a bar, and an
-ending's stop that no barline shows. Every onset and duration in ticks is kept: what is no binary part of the unit is
-written in tuplets of 3, 5, 7 and so on, and at worst alone in one of 15.
+Knowingly lost: velocities, the spelling of pitches, tempo beyond six digits, barlines and jumps that stand inside a bar
+(they move to its end), an ending's stop that no barline shows, what stands at the very end and leads on (a segno, a
+grace note), and how the graces of one onset are numbered beyond their order. ABC's order of sections knows letters
+alone: where sections have an order and longer names, they are renamed A, B, C ... Every onset and duration in ticks is
+kept: what is no binary part of the unit is written in tuplets of 3, 5, 7 and so on, and at worst alone in one of 15.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from itertools import pairwise
+from bisect import bisect_left
+from collections.abc import Sequence
+from itertools import groupby, pairwise
 from math import gcd
 from pathlib import Path
 
 from musicgen.errors import FormatError
-from musicgen.formats.abc_fields import LETTER_FIFTHS, LETTER_SEMITONES, MODE_OFFSETS, signature_of
+from musicgen.formats.abc_fields import JUMPS, LETTER_FIFTHS, LETTER_SEMITONES, MODE_OFFSETS, signature_of
+from musicgen.formats.abc_text import escaped
 from musicgen.score import TICKS_PER_QUARTER, Key, Metre, Part, Score, Sign
 
 UNIT = TICKS_PER_QUARTER // 2
@@ -45,6 +50,18 @@ MODE_SHORT = {
 }
 ACCIDENTAL_SIGNS = {-2: "__", -1: "_", 0: "=", 1: "^", 2: "^^"}
 
+JUMP_NAMES = {
+    ("segno", ""): "segno",
+    ("coda", ""): "coda",
+    ("to_coda", ""): "dacoda",
+    ("fine", ""): "fine",
+    **{(kind, label): name.upper()[:4] + name[4:] for name, (kind, label) in JUMPS.items() if name.startswith("d.")},
+}
+"""(kind, label) of a Sign -> the decoration that says it."""
+
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+"""What an order of sections can name."""
+
 Event = tuple[int, int, tuple[int, ...], str]
 """(onset, duration, pitches, tie): pitches empty for a rest; tie is "-" where the notes go on in the next event."""
 
@@ -59,15 +76,17 @@ def write(score: Score, path: str | Path) -> None:
 
 def to_text(score: Score, reference: int = 1) -> str:
     """The score as one ABC tune with the number `reference`, newline at the end."""
-    title = " ".join(score.title.split()).replace("%", "\\%")
     metre, tempo, key = score.metres[0], score.tempos[0], score.keys[0]
-    lines = [f"X:{reference}", f"T:{title}", f"M:{metre.numerator}/{metre.denominator}", "L:1/8"]
+    lines = [f"X:{reference}", f"T:{escaped(score.title)}", f"M:{metre.numerator}/{metre.denominator}", "L:1/8"]
+    names = section_names(score)
+    if score.order and all(label in names for label in score.order):
+        lines.append("P:" + "".join(names[label] for label in score.order))
     if tempo.bpm != 120:
         lines.append(f"Q:1/4={tempo.bpm:.6g}")
     plain = len(score.parts) == 1 and not score.parts[0].name
     if not plain:
         for number, part in enumerate(score.parts, 1):
-            name = " ".join(part.name.split()).replace('"', "'").replace("%", "\\%")
+            name = escaped(part.name.replace('"', "'"))
             lines.append(f"V:{number}" + (f' name="{name}"' if name else ""))
     lines.append(f"K:{key_text(key)}")
     for number, part in enumerate(score.parts, 1):
@@ -77,8 +96,16 @@ def to_text(score: Score, reference: int = 1) -> str:
             lines.append("%%MIDI channel 10")
         if part.program:
             lines.append(f"%%MIDI program {part.program}")
-        lines += body_lines(score, part, leads=number == 1)
+        lines += body_lines(score, part, names if number == 1 else None)
     return "\n".join(lines) + "\n"
+
+
+def section_names(score: Score) -> dict[str, str]:
+    """Section label -> what the text calls it: itself, unless there is an order and one of them is no single letter."""
+    labels = list(dict.fromkeys(sign.label for sign in score.signs if sign.kind == "section"))
+    if score.order and any(len(label) != 1 or label not in LETTERS for label in labels) and len(labels) <= len(LETTERS):
+        return dict(zip(labels, LETTERS, strict=False))
+    return {label: escaped(label).replace("]", ")") for label in labels}
 
 
 def key_text(key: Key) -> str:
@@ -129,15 +156,21 @@ class Speller:
         self.new_bar()
 
     def new_bar(self) -> None:
+        self.elsewhere: set[str] = set()  # letters that have an accidental in another layer of the bar
         self.by_letter: dict[str, int] = {}
         self.by_octave: dict[tuple[str, int], int] = {}
+
+    def new_layer(self) -> None:
+        """An overlay of the bar begins: readers differ on whether it shares the accidentals written so far."""
+        self.elsewhere |= set(self.by_letter)
+        self.by_letter, self.by_octave = {}, {}
 
     def note(self, pitch: int) -> str:
         letter, alteration, octave = spell(pitch, self.fifths)
         natural = self.signature.get(letter, 0)
         holds = {self.by_letter.get(letter, natural), self.by_octave.get((letter, octave), natural)}
         text = note_text(letter, octave)
-        if holds == {alteration}:
+        if holds == {alteration} and not (letter in self.elsewhere and letter not in self.by_letter):
             return text
         self.by_letter[letter] = self.by_octave[letter, octave] = alteration
         return ACCIDENTAL_SIGNS[alteration] + text
@@ -227,43 +260,49 @@ def cut(layer: list[Event], edges: list[int]) -> list[list[Event]]:
 # --- the body ---------------------------------------------------------------------------------------------------------
 
 
-def body_lines(score: Score, part: Part, leads: bool) -> list[str]:
-    """The part's bars, BARS_A_LINE a line. The leading part carries tempo changes and chord symbols."""
+def body_lines(score: Score, part: Part, names: dict[str, str] | None) -> list[str]:
+    """The part's bars, BARS_A_LINE a line. The leading part, for which sections have `names`, carries tempo changes,
+    chord symbols, sections and jumps."""
     edges = [*score.bars.tolist(), max(score.length, int(score.bars[-1]))]
     if edges[-1] == edges[-2]:
         edges.pop()
     signs: dict[int, list[Sign]] = {edge: [] for edge in edges}
+    fields: list[tuple[int, str, int | None]] = []
     for sign in score.signs:
-        at = next((edge for edge in edges if edge >= sign.onset), edges[-1])
-        signs[at].append(sign)
+        if sign.kind in ("section", "segno", "coda"):
+            if names is not None:
+                text = f"[P:{names[sign.label]}]" if sign.kind == "section" else f"!{sign.kind}!"
+                fields.append((sign.onset, text, None))
+        elif names is not None or (sign.kind, sign.label) not in JUMP_NAMES:
+            signs[edges[min(bisect_left(edges, sign.onset), len(edges) - 1)]].append(sign)
     parts_by_bar = [cut(layer, edges) for layer in layers(part)]
     speller = Speller(score.keys[0].fifths)
-    fields: list[tuple[int, str, int | None]] = [
-        (m.onset, f"[M:{m.numerator}/{m.denominator}]", None) for m in score.metres[1:]
-    ]
+    fields += [(m.onset, f"[M:{m.numerator}/{m.denominator}]", None) for m in score.metres[1:]]
     fields += [(k.onset, f"[K:{key_text(k)}]", k.fifths) for k in score.keys[1:]]
     chords: list[tuple[int, str]] = []
-    if leads:
+    if names is not None:
         fields += [(t.onset, f"[Q:1/4={t.bpm:.6g}]", None) for t in score.tempos[1:]]
         chords = [(c.onset, '"' + c.text.replace('"', "'") + '"') for c in score.chord_symbols]
     fields.sort(key=lambda f: f[0])
+    graces = grace_chords(part)
     text = bar_text(signs[edges[0]], first=True)
     lines = []
     for number, (start, end) in enumerate(pairwise(edges)):
         here = [f for f in fields if start <= f[0] < end]
         symbols = [c for c in chords if start <= c[0] < end]
+        ornaments = [(at, graces[at]) for at in sorted(graces) if start <= at < end] if graces else []
         busy = [bars[number] for bars in parts_by_bar]
         while len(busy) > 1 and not any(event[2] for event in busy[-1]):
             busy.pop()
+        # the first layer carries what stands between notes
+        carried: list = [(here, symbols, dict(ornaments)), *[([], [], {})] * (len(busy) - 1)]
         speller.new_bar()
         beam = beam_ticks(score.metre_at(start))
         # beams are counted from the barline; in a pickup, from the one that ends it
         beams = set(range(end, start, -beam) if number == 0 else range(start, end, beam))
         text += " & ".join(
-            layer_text(
-                split_at(events, here, symbols), speller, beams, here if i == 0 else [], symbols if i == 0 else []
-            )
-            for i, events in enumerate(busy)
+            layer_text(split_at(events, here, symbols, ornaments if i == 0 else []), speller, beams, *written)
+            for i, (events, written) in enumerate(zip(busy, carried, strict=True))
         )
         text += " " + bar_text(signs[end], first=False, last=end == edges[-1])
         if (number + 1) % BARS_A_LINE == 0 and end != edges[-1]:
@@ -274,10 +313,11 @@ def body_lines(score: Score, part: Part, leads: bool) -> list[str]:
     return lines
 
 
-def bar_text(signs: Iterable[Sign], first: bool, last: bool = False) -> str:
+def bar_text(signs: Sequence[Sign], first: bool, last: bool = False) -> str:
     """The barline that shows the signs, with the ending that begins there; a space after it."""
     kinds = {sign.kind for sign in signs}
-    found = []
+    found = [f"!{JUMP_NAMES[s.kind, s.label]}!" for s in signs if (s.kind, s.label) in JUMP_NAMES]
+    jumping = len(found)
     if "repeat_end" in kinds and "repeat_start" in kinds and not kinds & {"double", "final"}:
         found.append("::")
     else:
@@ -286,9 +326,9 @@ def bar_text(signs: Iterable[Sign], first: bool, last: bool = False) -> str:
             for kind, text in (("repeat_end", ":|"), ("double", "||"), ("final", "|]"), ("repeat_start", "|:"))
             if kind in kinds
         ]
-    if not found and "ending_stop" in kinds and "ending" not in kinds and not last:
+    if len(found) == jumping and "ending_stop" in kinds and "ending" not in kinds and not last:
         found.append("||")
-    if not found and not first:
+    if len(found) == jumping and not first:
         found.append("|")
     for sign in signs:
         if sign.kind == "ending":
@@ -296,9 +336,23 @@ def bar_text(signs: Iterable[Sign], first: bool, last: bool = False) -> str:
     return " ".join(found) + " " if found else ""
 
 
-def split_at(events: list[Event], fields: list, symbols: list) -> list[Event]:
-    """The bar's events, cut where a field or a chord symbol stands over the middle of one."""
-    stops = sorted({entry[0] for entry in (*fields, *symbols)})
+def grace_chords(part: Part) -> dict[int, list[tuple[bool, list[int]]]]:
+    """Onset -> its graces as played, (slashed, pitches) each."""
+    found: dict[int, list[tuple[bool, list[int]]]] = {}
+    last = None
+    for onset, place, pitch, slashed in part.graces.tolist():
+        here = found.setdefault(onset, [])
+        if (onset, place) == last:
+            here[-1] = (here[-1][0] or slashed, [*here[-1][1], pitch])
+        else:
+            here.append((slashed, [pitch]))
+        last = onset, place
+    return found
+
+
+def split_at(events: list[Event], fields: list, symbols: list, graces: list) -> list[Event]:
+    """The bar's events, cut where a field, a chord symbol or a grace note stands over the middle of one."""
+    stops = sorted({entry[0] for entry in (*fields, *symbols, *graces)})
     found: list[Event] = []
     for onset, duration, pitches, tie in events:
         for stop in stops:
@@ -322,9 +376,11 @@ def layer_text(
     beams: set[int],
     fields: list[tuple[int, str, int | None]],
     symbols: list[tuple[int, str]],
+    graces: dict[int, list[tuple[bool, list[int]]]],
 ) -> str:
     """One layer of one bar: its events in order, tuplets opened where they begin, a space where a beam ends."""
     words: list[str] = []
+    speller.new_layer()
     i = 0
     while i < len(events):
         p, q, written = next_tuplet(events[i:])
@@ -341,13 +397,24 @@ def layer_text(
                     words.append(text)
                     if fifths is not None:
                         speller.set_key(fifths)
-            symbol = "".join(text for at, text in symbols if at == onset)
+            ornament = grace_text(graces[onset], speller) if onset in graces else ""
+            symbol = ornament + "".join(text for at, text in symbols if at == onset)
             names = [speller.note(pitch) for pitch in pitches]
             sound = "z" if not names else names[0] if len(names) == 1 else "[" + "".join(names) + "]"
             pieces = [sound + length_text(piece) for piece in (single_lengths(length) if p == 1 else [length])]
             words.append(symbol + ("-" if names else "").join(pieces) + (tie if names else ""))
         i += count
     return "".join(words)
+
+
+def grace_text(graces: list[tuple[bool, list[int]]], speller: Speller) -> str:
+    """{gf}, {/g} or {[ce]d}: the graces before one note, a pair of braces for each run of slashed or plain ones."""
+    found = ""
+    for slashed, run in groupby(graces, key=lambda grace: grace[0]):
+        names = [[speller.note(pitch) for pitch in pitches] for _, pitches in run]
+        chords = [n[0] if len(n) == 1 else "[" + "".join(n) + "]" for n in names]
+        found += "{" + "/" * slashed + "".join(chords) + "}"
+    return found
 
 
 def next_tuplet(events: list[Event]) -> tuple[int, int, list[int]]:

@@ -119,6 +119,9 @@ def paste(pieces: list[tuple[Score, int, int]]) -> Score:
     )
 
 
+MAX_PLAYED_NOTES = 2_000_000
+"""Notes beyond which repeats are not played out: a few signs can ask for any number."""
+
 _PLAYED = {"repeat_end", "ending", "da_capo", "dal_segno"}
 
 
@@ -135,6 +138,10 @@ def unfold(score: Score) -> Score:
     spans = played_spans(score)
     if not spans:
         return replace(score, signs=(), order=())
+    onsets = np.sort(np.concatenate([np.zeros(0, dtype=np.int32), *(part.notes["onset"] for part in score.parts)]))
+    played = sum(int(np.diff(np.searchsorted(onsets, span))[0]) for span in spans)
+    if played > MAX_PLAYED_NOTES:
+        raise ScoreError(f"{played:,} notes once its repeats are played out, more than {MAX_PLAYED_NOTES:,}; split it")
     return merge_short_bars(paste([(score, start, end) for start, end in spans]))
 
 
@@ -212,6 +219,8 @@ def _stretches(score: Score) -> list[Stretch]:
     """The score cut where repeats begin and end."""
     section_start = 0
     boundaries = score.signs
+    bars = set(score.bars.tolist())
+    going_back = {sign.onset for sign in boundaries if sign.kind == "repeat_end"}
     endings: list[tuple[int, tuple[int, ...]]] = []  # (onset, passes) of the section's voltas
     repeat_ends: list[int] = []
     sections: list[Stretch] = []
@@ -234,7 +243,7 @@ def _stretches(score: Score) -> list[Stretch]:
             if not endings:
                 close(sign.onset)
                 started = False
-        elif sign.kind == "section":  # a repeat does not reach back over the beginning of a section
+        elif sign.kind == "section" and sign.onset in bars:  # a repeat does not reach back over a section's beginning
             close(sign.onset)
             open_ending = started = False
         elif sign.kind in ("double", "final") and not started and not endings:
@@ -249,6 +258,8 @@ def _stretches(score: Score) -> list[Stretch]:
             open_ending = False
             followed = any(s.kind == "ending" and s.onset == sign.onset for s in boundaries)
             if not followed and sign.onset not in repeat_ends:
+                if sign.onset in going_back and len(endings) == 1:  # a first ending alone: then it goes on after it
+                    endings.append((sign.onset, (max(endings[0][1]) + 1,)))
                 close(sign.onset)
                 started = False
     close(score.length)

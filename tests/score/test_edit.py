@@ -68,6 +68,19 @@ def letters(score: Score) -> str:
     return "".join(chr(pitch + 96) for pitch in score.parts[0].notes["pitch"])
 
 
+def test_a_section_that_begins_inside_a_bar_does_not_stop_a_repeat():
+    score = written("abc", (3, "repeat_end"))
+    inside = replace(score, signs=(*score.signs, Sign(BAR + 480, "section", label="B")))
+    assert letters(unfold(inside)) == "abcabc"
+
+
+def test_repeats_that_would_take_all_memory_are_refused():
+    score = written("ab", *named((0, "A")), order="A" * 1000)
+    crowd = notes_array((i // 50, 1, 60 + i % 50, 80) for i in range(5000))
+    with pytest.raises(ScoreError, match="played out"):
+        unfold(replace(score, parts=(part(*crowd.tolist()),)))
+
+
 GRACES = graces_array([(0, 0, 72, True), (BAR, 0, 74, False), (BAR, 1, 76, False)])
 
 
@@ -272,6 +285,9 @@ PLAYED = {
         "abacde",
     ),
     "a start sign that nothing answers": (written("abc", (1, "repeat_start")), "abc"),
+    "a first ending without a second": (
+        written("abcd", (1, "ending", (1,)), (2, "ending_stop"), (2, "repeat_end"), (2, "repeat_start")), "abacd",
+    ),
     "sections in order": (written("abcd", *named((0, "A"), (2, "B")), order="ABA"), "abcdab"),
     "repeats inside the sections of an order": (
         written("abcd", *named((0, "A"), (2, "B")), (2, "repeat_end"), (3, "repeat_end"), order="BA"),
