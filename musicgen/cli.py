@@ -246,7 +246,7 @@ def sample(
 def finish(
     score: Annotated[Path, typer.Argument(metavar="SCORE", help="the unfinished score")],
     checkpoint: Annotated[Path, typer.Option(help="the model that goes on")],
-    out: Annotated[Path, typer.Option(help="the file to write: .mid, .musicxml or .abc")],
+    out: Annotated[Path, typer.Option(help="the file to write: .mid, .musicxml, .mxl or .abc")],
     bars: Annotated[
         int, typer.Option(min=1, max=10_000, help="bars to add, after a half-filled last bar is filled")
     ] = 32,
@@ -316,7 +316,7 @@ def finish(
 @app.command()
 def convert(
     source: Annotated[Path, typer.Argument(metavar="IN", help="a score: .mid .abc .musicxml .xml .mxl .krn")],
-    target: Annotated[Path, typer.Argument(metavar="OUT", help="the file to write: .mid .abc .musicxml")],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="the file to write: .mid .abc .musicxml .mxl")],
     as_written: Annotated[
         bool, typer.Option("--as-written", help="keep repeat signs, endings and jumps, and do not play them out")
     ] = False,

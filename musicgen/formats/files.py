@@ -19,7 +19,14 @@ READERS: dict[str, str] = {
 }
 """Suffix -> module of this package with `read(path) -> list[Score]`, scores as written (repeat signs kept)."""
 
-WRITERS: dict[str, str] = {".mid": "midi", ".midi": "midi", ".abc": "abc", ".musicxml": "musicxml", ".xml": "musicxml"}
+WRITERS: dict[str, str] = {
+    ".mid": "midi",
+    ".midi": "midi",
+    ".abc": "abc",
+    ".musicxml": "musicxml",
+    ".xml": "musicxml",
+    ".mxl": "musicxml",
+}
 """Suffix -> module of this package with `write(score, path)`."""
 
 MAX_FILE_BYTES = 64 * 2**20

@@ -3,7 +3,10 @@
 In comes a parsed stream, from a file or out of music21's corpus, out comes the score as written: sounding pitches, tied
 notes joined, bars as they stand, repeat signs kept as signs. music21 is imported inside: it takes a while to load.
 
-Knowingly lost: grace notes and ornaments, tremolos (kept as written), hairpins, lyrics, articulations, spelling,
+A tremolo on one note is that note, held for its whole length; a tremolo between two notes or chords is both of them
+held together for the whole span: what sounds is right at every moment, and bars add up.
+
+Knowingly lost: ornaments and arpeggios (the plain note or chord stays), hairpins, lyrics, articulations, spelling,
 microtones (rounded to the semitone). A length that is not a whole number of ticks is rounded to the nearest.
 """
 
@@ -12,8 +15,9 @@ from __future__ import annotations
 import re
 import warnings
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -37,13 +41,18 @@ from musicgen.score import (
     Score,
     Sign,
     Tempo,
+    graces_array,
     notes_array,
 )
 from musicgen.score.edit import transpose_fifths
 from musicgen.score.score import MODES
 
 MAX_PARTS = 64
-MAX_NOTES = 500_000
+MAX_NOTES = 200_000
+"""music21 takes some 13 KiB of memory a note; Beethoven's longest movements have under 100,000."""
+
+MAX_BEATS = 256
+"""Of a bar: music21 takes a time that grows with the square of a metre's numerator."""
 
 DEFAULT_VELOCITY = 80
 DYNAMICS = {
@@ -62,13 +71,33 @@ STAFF_DRUMS = {(step, octave): key for key, (step, octave, _) in sorted(DRUM_STA
 class PartFacts:
     """What one <score-part> and its <part> say that music21 doesn't pass on.
 
-    programs: declared General MIDI programs 0..127, in order. transposes: (bar index, semitones) to sounding pitch.
+    programs: declared General MIDI programs 0..127, in order. transposes: (bar index, quarters into the bar, semitones
+    to sounding pitch). lengths: what each bar holds, in ticks; full: what its metre would have it hold.
     """
 
     name: str = ""
     programs: list[int] = field(default_factory=list)
     is_drum: bool = False
-    transposes: list[tuple[int, int]] = field(default_factory=list)
+    transposes: list[tuple[int, Fraction, int]] = field(default_factory=list)
+    lengths: list[int] = field(default_factory=list)
+    full: list[int] = field(default_factory=list)
+
+
+@dataclass
+class Mark:
+    """A section, or a sign of where to jump, in a bar (index from 0): at the bar's end, or at its beginning."""
+
+    bar: int
+    at_end: bool
+    kind: str
+    label: str = ""
+
+
+LEAVING = ("to_coda", "fine", "da_capo", "dal_segno")
+"""Signs that hold at the end of the bar they are printed over, wherever over it; others hold at its beginning."""
+
+SECTION_COMMENT = ">"
+"""A kern comment that begins with it names a section: the reader makes it from the interpretation "*>A"."""
 
 
 def from_music21(stream: Any) -> Score:
@@ -84,16 +113,20 @@ def pieces(stream: Any) -> list[Any]:
 
 
 RawNote = tuple[int, int, int, int, str, str]
+RawGrace = tuple[int, int, int, bool]
 
 
 @dataclass
 class Staff:
-    """One music21 part on the clock. notes: (onset, end, pitch, velocity or 0, tie type or "", voice), in ticks."""
+    """One music21 part on the clock. notes: (onset, end, pitch, velocity or 0, tie type or "", voice), in ticks;
+    graces: (onset, place, pitch, slashed)."""
 
     measures: list[Any]
     starts: list[int]
     end: int
     notes: list[RawNote] = field(default_factory=list)
+    graces: list[RawGrace] = field(default_factory=list)
+    signs: list[Sign] = field(default_factory=list)
     loudness: list[tuple[int, int, bool]] = field(default_factory=list)  # (onset, velocity, holds on)
     keys: list[Key] = field(default_factory=list)
     metres: list[Metre] = field(default_factory=list)
@@ -101,9 +134,16 @@ class Staff:
     chords: list[ChordSymbol] = field(default_factory=list)
 
 
-def convert(stream: Any, facts: dict[str, PartFacts], own: bool, source: str) -> Score:
+def convert(
+    stream: Any,
+    facts: dict[str, PartFacts],
+    own: bool,
+    source: str,
+    marks: Sequence[Mark] = (),
+    order: tuple[str, ...] = (),
+) -> Score:
     """One music21 score as a Score. facts by part id, where a file gave some; own: its programs are to be trusted;
-    source names it in errors.
+    source names it in errors. marks: sections and jumps that the file states; order: of its sections.
     """
     from music21.stream import Part as M21Part
 
@@ -111,16 +151,20 @@ def convert(stream: Any, facts: dict[str, PartFacts], own: bool, source: str) ->
         warnings.simplefilter("ignore")
         parts = [stream] if isinstance(stream, M21Part) else list(stream.getElementsByClass(M21Part)) or [stream]
         staves = [_collect_measures(part) for part in parts]
-        starts, end = _agree_on_bars(staves)
+        starts, end = _agree_on_bars(staves, list(facts.values()))
+        tremolos = _two_note_tremolos([*parts, stream])
         for part, staff in zip(parts, staves, strict=True):
-            _collect(staff, starts, _transposition(part, facts.get(_part_id(part))))
-        total = sum(len(staff.notes) for staff in staves)
+            _collect(staff, _transposition(part, facts.get(_part_id(part))), tremolos)
+        total = sum(len(staff.notes) + len(staff.graces) for staff in staves)
         if total > MAX_NOTES:
             raise FormatError(f"{source}: {total:,} notes, more than the {MAX_NOTES:,} that are read; split the file")
         groups = _group_staves(parts)
         if len(groups) > MAX_PARTS:
             raise FormatError(f"{source}: {len(groups)} parts, more than the {MAX_PARTS} that are read")
-        signs = _signs(staves[0], [*parts[:1], stream], starts, end)
+        signs = _signs(staves[0], [*parts[:1], stream], end)
+        signs += (
+            _stated_signs(marks, staves[0], end) if marks or facts else [s for staff in staves for s in staff.signs]
+        )
         title = _title(stream)
         names = [_part_name(parts[group[0]], facts.get(_part_id(parts[group[0]]))) for group in groups]
         singers = has_singers(names)
@@ -137,8 +181,9 @@ def convert(stream: Any, facts: dict[str, PartFacts], own: bool, source: str) ->
         keys=_usual_keys([s.keys for i, s in enumerate(staves) if i not in drums and s.keys]),
         bars=np.array(starts, dtype=np.int32),
         length=max([end, *(part.end for part in made)]),
-        signs=signs,
+        signs=tuple({(s.onset, s.kind, s.label if s.kind == "section" else ""): s for s in reversed(signs)}.values()),
         chord_symbols=tuple(c for s in staves for c in s.chords),
+        order=order,
     )
 
 
@@ -158,12 +203,17 @@ def _collect_measures(part: Any) -> Staff:
         part = part.makeMeasures()
         measures = list(part.getElementsByClass(Measure))
     starts = [_ticks(part.elementOffset(measure)) for measure in measures]
-    end = starts[-1] + max(_ticks(measures[-1].highestTime), 1) if measures else 0
+    end = starts[-1] + _ticks(measures[-1].highestTime) if measures else 0
     return Staff(measures, starts, end)
 
 
-def _agree_on_bars(staves: list[Staff]) -> tuple[list[int], int]:
-    """Bar starts and the end of the last bar, for all parts: a bar is as long as the longest part makes it.
+SLIP = TICKS_PER_QUARTER // 2
+"""A bar that is too long by less than this, in one part and not in another, is a slip of the pen: ticks."""
+
+
+def _agree_on_bars(staves: list[Staff], facts: list[PartFacts]) -> tuple[list[int], int]:
+    """Bar starts and the end of the last bar, for all parts: a bar is as long as the longest part makes it, or as its
+    metre says where that part overfills it a little and another does not.
 
     Parts are laid bar by bar where they have as many bars as the first; any other stays where music21 put it.
     """
@@ -171,25 +221,61 @@ def _agree_on_bars(staves: list[Staff]) -> tuple[list[int], int]:
     if count == 0:
         return [0], max(staff.end for staff in staves)
     alike = [s for s in staves if len(s.starts) == count]
-    lengths = np.max([np.diff([*s.starts, s.end]) for s in alike], axis=0)
-    lengths = lengths[: len(lengths)]
+    # the file's own durations, where they are known: music21 stretches bars for marks that stand to the right
+    # of them, and for rests that it takes for a whole bar's
+    stated = [(f.lengths, f.full) for f in facts if len(f.lengths) == count] or [_fill(staff) for staff in alike]
+    lengths, full = np.max([row for row, _ in stated], axis=0), np.array(stated[0][1])
+    slips = (lengths > full) & (lengths < full + SLIP) & np.any([np.array(row) == full for row, _ in stated], axis=0)
+    lengths = np.where(slips, full, lengths)
     # measures of no length (a stray barline) are no bars
-    bounds = np.concatenate(([0], np.cumsum(np.maximum(lengths, 0))))
+    bounds = np.concatenate(([0], np.cumsum(lengths, dtype=np.int64)))
     for staff in alike:
         staff.starts = [int(b) for b in bounds[:-1]]
     keep = [int(b) for b, length in zip(bounds[:-1], lengths, strict=True) if length > 0]
     return keep or [0], int(bounds[-1])
 
 
-def _collect(staff: Staff, bars: list[int], transposes: list[tuple[int, int]]) -> None:
-    """Everything of a part that a Score holds, in one pass over its measures. transposes: (bar index, semitones)."""
-    from music21 import chord, dynamics, harmony, key, meter, note, stream, tempo
+def _fill(staff: Staff) -> tuple[list[int], list[int]]:
+    """(what each bar of a music21 part holds, what it would by its metre), in ticks, by its notes and rests alone."""
+    from music21 import meter, note, stream
 
-    shift = 0
+    lengths, full, metre = [], [], 0
+    for measure in staff.measures:
+        length: Any = 0
+        for element in measure:
+            if isinstance(element, note.GeneralNote):
+                length = max(length, measure.elementOffset(element) + element.duration.quarterLength)
+            elif isinstance(element, stream.Voice):
+                length = max(length, measure.elementOffset(element) + element.highestTime)
+            elif isinstance(element, meter.TimeSignature):
+                metre = _ticks(element.barDuration.quarterLength)
+        lengths.append(_ticks(length))
+        full.append(metre)
+    return lengths, full
+
+
+def _collect(
+    staff: Staff, transposes: list[tuple[int, Fraction, int]], tremolos: dict[int, tuple[Any, Any, bool]]
+) -> None:
+    """Everything of a part that a Score holds, in one pass over its measures.
+
+    transposes: (bar index, quarters into the bar, semitones), sorted; tremolos: see `_two_note_tremolos`.
+    """
+    from music21 import chord, dynamics, harmony, humdrum, key, meter, note, repeat, stream, tempo
+
+    SpineComment = humdrum.spineParser.SpineComment
+    coming = list(transposes)
+    written = 0  # what the part transposes by at the bar's beginning
     for index, (measure, start) in enumerate(zip(staff.measures, staff.starts, strict=True)):
-        for at, semitones in transposes:
-            if at == index:
-                shift = semitones
+        changes: list[tuple[Fraction, int]] = []  # inside this bar
+        while coming and coming[0][0] <= index:
+            _, inside, semitones = coming.pop(0)
+            if inside:
+                changes.append((inside, semitones))
+            else:
+                written = semitones
+        shift = written
+        places: Counter[tuple[int, str]] = Counter()  # grace notes so far of an onset and voice
         containers = [(measure, 0, "1")]
         while containers:
             holder, base, voice = containers.pop(0)
@@ -201,12 +287,30 @@ def _collect(staff: Staff, bars: list[int], transposes: list[tuple[int, int]]) -
                         staff.chords += [ChordSymbol(start + _ticks(offset), text)] if text else []
                         continue
                     length = element.duration.quarterLength
-                    if element.duration.isGrace or length <= 0:
-                        continue
+                    if changes:
+                        shift = next((n for at, n in reversed(changes) if at <= offset), written)
+                    singles = element.notes if isinstance(element, chord.Chord) else (element,)
                     onset = start + _ticks(offset)
+                    if element.duration.isGrace:
+                        slashed = bool(getattr(element.duration, "slash", False))
+                        pitches = [round(single.pitch.ps) + shift for single in singles]
+                        place = places[onset, voice]
+                        staff.graces += [(onset, place, pitch, slashed) for pitch in pitches if 0 <= pitch <= 127]
+                        places[onset, voice] += 1
+                        continue
+                    if length <= 0:
+                        continue
                     end = max(start + _ticks(offset + length), onset + 1)
+                    if id(element) in tremolos:  # both notes sound for the whole span
+                        first, last, is_first = tremolos[id(element)]
+                        if is_first and holder.elementOffset(element) + length == _offset_in(holder, last):
+                            end += _ticks(last.duration.quarterLength)
+                        elif not is_first and _offset_in(holder, first) + first.duration.quarterLength == (
+                            holder.elementOffset(element)
+                        ):
+                            onset -= _ticks(first.duration.quarterLength)
                     loud = _velocity(element)
-                    for single in element.notes if isinstance(element, chord.Chord) else (element,):
+                    for single in singles:
                         pitch = round(single.pitch.ps) + shift
                         if not 0 <= pitch <= 127:
                             continue
@@ -216,9 +320,9 @@ def _collect(staff: Staff, bars: list[int], transposes: list[tuple[int, int]]) -
                 elif isinstance(element, note.Unpitched):
                     onset = start + _ticks(offset)
                     end = onset + max(_ticks(element.duration.quarterLength), 1)
-                    place = (element.displayStep, element.displayOctave)
+                    drum = STAFF_DRUMS.get((element.displayStep, element.displayOctave), 38)
                     if not element.duration.isGrace:
-                        staff.notes.append((onset, end, STAFF_DRUMS.get(place, 38), _velocity(element), "", voice))
+                        staff.notes.append((onset, end, drum, _velocity(element), "", voice))
                 elif isinstance(element, stream.Voice):
                     containers.append((element, offset, str(element.id)))
                 elif isinstance(element, meter.TimeSignature):
@@ -236,6 +340,63 @@ def _collect(staff: Staff, bars: list[int], transposes: list[tuple[int, int]]) -
                         staff.tempos.append(Tempo(start + _ticks(offset), float(f"{bpm:.6g}")))
                 elif isinstance(element, dynamics.Dynamic):
                     _dynamic(staff, str(element.value), start + _ticks(offset))
+                elif isinstance(element, SpineComment) and element.comment.startswith(SECTION_COMMENT):
+                    staff.signs.append(Sign(start + _ticks(offset), "section", label=element.comment[1:]))
+                elif isinstance(element, repeat.RepeatExpression):
+                    kind, label = _jump(element)
+                    stop = start + _ticks(measure.highestTime)
+                    staff.signs += [Sign(stop if kind in LEAVING else start, kind, label=label)] if kind else []
+        written = changes[-1][1] if changes else written
+
+
+def _offset_in(holder: Any, element: Any) -> Any:
+    """Where an element is in a measure or voice; -1 where it is not in it."""
+    from music21.sites import SitesException
+
+    try:
+        return holder.elementOffset(element)
+    except SitesException:
+        return -1
+
+
+def _two_note_tremolos(holders: list[Any]) -> dict[int, tuple[Any, Any, bool]]:
+    """id of a note or chord that alternates with another -> (the first, the last, whether it is the first).
+
+    holders: where music21 may have put them; of an instrument's staves the first holds those of all.
+    """
+    from music21.expressions import TremoloSpanner
+
+    found: dict[int, tuple[Any, Any, bool]] = {}
+    for spanner in (s for holder in holders for s in holder.getElementsByClass(TremoloSpanner)):
+        ends = list(spanner.getSpannedElements())
+        if len(ends) == 2:
+            found[id(ends[0])] = (ends[0], ends[1], True)
+            found[id(ends[1])] = (ends[0], ends[1], False)
+    return found
+
+
+def _jump(element: Any) -> tuple[str, str]:
+    """(kind, label) of one of music21's signs of where to go; ("", "") of any other."""
+    names = {"Segno": "segno", "Coda": "coda", "Fine": "fine"}
+    name = type(element).__name__
+    if name == "Coda" and element.getText().lower().startswith(("to ", "al ")):
+        return "to_coda", ""
+    if name in names:
+        return names[name], ""
+    for start, kind in (("DaCapo", "da_capo"), ("DalSegno", "dal_segno")):
+        if name.startswith(start):
+            return kind, {"AlFine": "al fine", "AlCoda": "al coda"}.get(name[len(start) :], "")
+    return ("to_coda", "") if name == "AlCoda" else ("", "")
+
+
+def _stated_signs(marks: Sequence[Mark], staff: Staff, end: int) -> list[Sign]:
+    """Marks of a file as signs at the barlines of its first part."""
+    bounds = [*staff.starts, end]
+    return [
+        Sign(bounds[mark.bar + mark.at_end], mark.kind, label=mark.label)
+        for mark in marks
+        if mark.bar < len(staff.starts)
+    ]
 
 
 def _velocity(element: Any) -> int:
@@ -310,8 +471,9 @@ def _part_name(part: Any, entry: PartFacts | None) -> str:
     return " ".join(name.split())
 
 
-def _transposition(part: Any, entry: PartFacts | None) -> list[tuple[int, int]]:
-    """(bar index, semitones to sounding pitch), from the file's own words or from music21's instruments."""
+def _transposition(part: Any, entry: PartFacts | None) -> list[tuple[int, Fraction, int]]:
+    """(bar index, quarters into the bar, semitones to sounding pitch), from the file's own words or from music21's
+    instruments."""
     if entry is not None:
         return entry.transposes
     # music21 gives a clarinet its usual transposition even where the notes stand at sounding pitch
@@ -324,7 +486,7 @@ def _transposition(part: Any, entry: PartFacts | None) -> list[tuple[int, int]]:
     for instrument in _instruments(part):
         index = int(np.searchsorted(offsets, part.elementOffset(instrument), side="right")) - 1
         interval = instrument.transposition
-        found.append((max(index, 0), int(interval.semitones) if interval is not None else 0))
+        found.append((max(index, 0), Fraction(0), int(interval.semitones) if interval is not None else 0))
     return found
 
 
@@ -364,7 +526,10 @@ def _make_part(
         program = declared[0]
     else:
         program = choose_program(name, declared, singers)
-    return Part(name=name, program=program, is_drum=is_drum, notes=notes)
+    graces = {grace[:3] for staff in staves for grace in staff.graces}
+    slashed = {(onset, place) for staff in staves for onset, place, _, slash in staff.graces if slash}
+    made = graces_array((*grace, grace[:2] in slashed) for grace in graces)  # a chord has one stem, and one slash
+    return Part(name, program, is_drum, notes, made)
 
 
 def _join_ties(raw: list[RawNote]) -> list[list[int]]:
@@ -401,7 +566,7 @@ def _apply_dynamics(notes: list[list[int]], loudness: list[tuple[int, int, bool]
     return notes_array(made)
 
 
-def _signs(staff: Staff, holders: list[Any], bars: list[int], end: int) -> tuple[Sign, ...]:
+def _signs(staff: Staff, holders: list[Any], end: int) -> list[Sign]:
     """Repeats, endings and double bars from the first part's measures. The last barline needs no sign to be final."""
     from music21.bar import Repeat
     from music21.spanner import RepeatBracket
@@ -438,7 +603,7 @@ def _signs(staff: Staff, holders: list[Any], bars: list[int], end: int) -> tuple
                 passes = tuple(int(n) for n in bracket.numberRange or () if 0 < int(n) < 100)
                 add(min(s[0] for s in spans), "ending", passes)
                 add(max(s[1] for s in spans), "ending_stop")
-    return tuple(found.values())
+    return list(found.values())
 
 
 def _tidy(events: Iterable[Any], default: Any) -> tuple[Any, ...]:

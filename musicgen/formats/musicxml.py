@@ -1,6 +1,7 @@
-"""MusicXML, plain and zipped, and Humdrum kern: `read` comes through music21, `write` is our own.
+"""MusicXML, plain and zipped, and Humdrum kern: `read` comes through music21, `write` (MusicXML only) is our own.
 
-The two sides stand in `musicxml_read` (with `music21_score`) and `musicxml_write`; each says what it knowingly loses.
+Reading stands in `musicxml_read` and `kern_read`, which mend what music21 drops or guesses before and after
+`music21_score` converts what it made; writing in `musicxml_write`. Each says what it knowingly loses.
 """
 
 from musicgen.formats.music21_score import from_music21

@@ -224,7 +224,6 @@ def test_in_a_chord_only_the_tied_note_is_held(tmp_path):
     [
         ("<score-partwise>", "not well-formed"),
         ("<html/>", "is it MusicXML"),
-        ("<score-timewise/>", "timewise"),
         ("<score-partwise/>", "no parts"),
         ('<!DOCTYPE a [<!ENTITY b "c">]><score-partwise/>', "entities"),
     ],
