@@ -5,8 +5,9 @@
 
 A walk chooses evenly among what the cursor allows, field by field, until the piece ends. Each must: end on the bar that
 was asked for; decode; have bars that sum to their metre, pickups and repeats included; have the coordinates that
-`locate` finds; be written as MIDI, and read back by this program (the same notes), by mido and by music21 (as many
-notes struck). ABC walks are also written as ABC, which Debian's abc2midi must read without a warning, and music21 with
+`locate` finds; be written as MIDI, and read back by this program (the same notes), by mido (as many
+notes struck) and by music21 (none missing: it makes chords of what is less than a 64th apart, and counts some notes of
+them twice). ABC walks are also written as ABC, which Debian's abc2midi must read without a warning, and music21 with
 its notes. Prints a table; the exit code is 1 if anything failed.
 """
 
@@ -163,7 +164,7 @@ def unreadable(score: Score, path: Path) -> str:
         return f"{len(struck)} notes, of which mido reads {by_mido}"
     by_music21 = struck_in_music21(music21.converter.parse(str(path), forceSource=True, quantizePost=False))
     path.unlink()
-    return "" if by_music21 == len(struck) else f"{len(struck)} notes, of which music21 reads {by_music21}"
+    return "" if by_music21 >= len(struck) else f"{len(struck)} notes, of which music21 reads {by_music21}"
 
 
 def struck_in_music21(stream: music21.stream.Stream) -> int:

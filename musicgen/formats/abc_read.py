@@ -18,7 +18,6 @@ notes a broken rhythm leaves undefined (4.4); here each has its own length chang
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +49,7 @@ from musicgen.score import (
     Tempo,
     graces_array,
 )
+from musicgen.score.edit import changes
 
 MAX_NOTES = 200_000
 """Notes of one tune beyond which it is refused."""
@@ -578,16 +578,3 @@ def jumps(marks: list[Mark], signs: list[Mark]) -> list[Mark]:
 def ticks(fine):
     """FINE parts, one number or an array, rounded to ticks."""
     return (fine + FINE // 2) // FINE
-
-
-def changes(events: list, length: int) -> tuple:
-    """The events that change something before the piece stops; of several at one tick, the last."""
-    kept: list = []
-    for event in events:
-        if event.onset >= max(length, 1):
-            continue
-        while kept and kept[-1].onset == event.onset:
-            kept.pop()
-        if not kept or replace(kept[-1], onset=event.onset) != event:
-            kept.append(event)
-    return tuple(kept)

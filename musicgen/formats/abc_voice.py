@@ -223,7 +223,8 @@ class Voice:
             self.in_ending = False
         for kind, there in (("repeat_end", ends), ("double", double), ("final", final), ("repeat_start", starts)):
             if there:
-                self.sign(kind)
+                again = len(line) - len(line.lstrip(":")) if kind == "repeat_end" and line.strip(":") else 1
+                self.sign(kind, tuple(range(1, again + 1)) if again > 1 else ())
         if passes:
             self.open_ending(passes)
 

@@ -318,12 +318,18 @@ def bar_text(signs: Sequence[Sign], first: bool, last: bool = False) -> str:
     kinds = {sign.kind for sign in signs}
     found = [f"!{JUMP_NAMES[s.kind, s.label]}!" for s in signs if (s.kind, s.label) in JUMP_NAMES]
     jumping = len(found)
-    if "repeat_end" in kinds and "repeat_start" in kinds and not kinds & {"double", "final"}:
+    times = max([len(sign.passes) for sign in signs if sign.kind == "repeat_end"], default=0)
+    if "repeat_end" in kinds and "repeat_start" in kinds and times < 2 and not kinds & {"double", "final"}:
         found.append("::")
     else:
         found += [
             text
-            for kind, text in (("repeat_end", ":|"), ("double", "||"), ("final", "|]"), ("repeat_start", "|:"))
+            for kind, text in (
+                ("repeat_end", ":" * max(times, 1) + "|"),
+                ("double", "||"),
+                ("final", "|]"),
+                ("repeat_start", "|:"),
+            )
             if kind in kinds
         ]
     if len(found) == jumping and "ending_stop" in kinds and "ending" not in kinds and not last:

@@ -19,6 +19,7 @@ from symusic.core import ScoreTick
 from musicgen.errors import FormatError
 from musicgen.formats.midi_write import DRUM_CHANNEL
 from musicgen.score import DRUM_PROGRAM, NOTE, TICKS_PER_QUARTER, Key, Metre, Part, Score, TempoMap, bar_grid
+from musicgen.score.edit import from_zero
 from musicgen.score.score import NO_GRACES, PLAIN_TEMPO, unchecked
 
 MAX_BYTES = 16 * 2**20
@@ -123,10 +124,10 @@ def from_symusic(found: ScoreTick, path: str = "score", title: str = "") -> Scor
     stops = [m.onset for m in metres[1:]] + [length]
     if sum([(stop - m.onset) // m.ticks for m, stop in zip(metres, stops, strict=True)]) > MAX_BARS:
         raise FormatError(f"{path}: more than the {MAX_BARS:,} bars that are read; is its last event a stray one?")
-    keys = (_C_MAJOR,)
+    keys: tuple[Key, ...] = (_C_MAJOR,)
     if found.key_signatures:
         stated = [Key(ticks(k.time), k.key, "minor" if k.tonality else "major") for k in _sane_keys(found)]
-        keys = _from_zero(_latest(stated), _C_MAJOR)
+        keys = from_zero(_latest(stated), _C_MAJOR)
     bars = bar_grid(metres, length, pickup)
     bars.flags.writeable = False
     return unchecked(
@@ -200,16 +201,12 @@ def _metres(found: ScoreTick, ticks: Callable, length: int) -> tuple[tuple[Metre
         for m in found.time_signatures
         if m.numerator >= 1 and m.denominator in DENOMINATORS
     ]
-    metres = _from_zero(_latest(stated), _FOUR_FOUR)
+    metres = from_zero(_latest(stated), _FOUR_FOUR)
     return _pickup(tuple([m for m in metres if m.onset < max(length, 1)]))
 
 
 def _sane_keys(found: ScoreTick) -> list:
     return [k for k in found.key_signatures if -7 <= k.key <= 7]
-
-
-def _from_zero(events: tuple, default) -> tuple:
-    return events if events and events[0].onset == 0 else (default, *events)
 
 
 def _tempos(found: ScoreTick, ticks: Callable) -> TempoMap:

@@ -54,6 +54,9 @@ MAX_NOTES = 200_000
 MAX_BEATS = 256
 """Of a bar: music21 takes a time that grows with the square of a metre's numerator."""
 
+MOST_TIMES = 16
+"""That a repeat is played."""
+
 DEFAULT_VELOCITY = 80
 DYNAMICS = {
     "pppppp": 8, "ppppp": 10, "pppp": 12, "ppp": 16, "pp": 33, "p": 49, "mp": 64, "mf": 80, "f": 96, "ff": 112,
@@ -591,7 +594,9 @@ def _signs(staff: Staff, holders: list[Any], end: int) -> list[Sign]:
             if barline is None:
                 continue
             if isinstance(barline, Repeat):
-                add(onset, "repeat_start" if barline.direction == "start" else "repeat_end")
+                times = min(barline.times or 2, MOST_TIMES)
+                back = tuple(range(1, times)) if times > 2 else ()  # a plain repeat says no number
+                add(onset, *(("repeat_start",) if barline.direction == "start" else ("repeat_end", back)))
             elif barline.type in ("double", "light-light"):
                 add(onset, "double")
             elif barline.type in ("final", "light-heavy") and onset < end:

@@ -223,7 +223,8 @@ class _PartWriter:
             passes = before[-1].passes if before else ()
             _add(barline, "ending", number=_passes(passes), type="stop" if heavy else "discontinue")
         if "repeat_end" in kinds:
-            _add(barline, "repeat", direction="backward")
+            back = next(s.passes for s in here if s.kind == "repeat_end")
+            _add(barline, "repeat", direction="backward", **({"times": str(max(back) + 1)} if len(back) > 1 else {}))
 
     def _attributes(self, measure: Element, index: int, start: int) -> None:
         key, metre = self.score.key_at(start), self.score.metre_at(start)

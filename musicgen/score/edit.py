@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 
 from musicgen.errors import ScoreError
-from musicgen.score.score import NOTE, Score, Sign
+from musicgen.score.score import NOTE, Key, Metre, Score, Sign, Tempo
+
+Event = TypeVar("Event", Tempo, Metre, Key)
 
 
 def transpose(score: Score, semitones: int) -> Score:
@@ -189,16 +193,16 @@ def _between(spans: list[tuple[int, int]], start: int, end: int) -> list[tuple[i
 def with_repeat_starts(score: Score) -> Score:
     """The score with the signs written that a repeat goes back to, where they were understood."""
     there = {sign.onset for sign in score.signs if sign.kind == "repeat_start"}
-    starts = {start for start, _, voltas, ends in _stretches(score) if (voltas or ends) and start not in there}
+    starts = {start for start, _, voltas, times in _stretches(score) if (voltas or times > 1) and start not in there}
     return replace(score, signs=(*score.signs, *(Sign(start, "repeat_start") for start in starts)))
 
 
 def _repeated(score: Score, straight: bool = False) -> list[tuple[int, int]]:
     """The spans played where repeats and endings alone decide; `straight`: each once, with its last ending."""
     spans: list[tuple[int, int]] = []
-    for start, end, voltas, ends in _stretches(score):
+    for start, end, voltas, times in _stretches(score):
         if not voltas:
-            spans += [(start, end)] * (2 if ends and not straight else 1)
+            spans += [(start, end)] * (1 if straight else times)
             continue
         body_end = voltas[0][0]
         stops = [onset for onset, _ in voltas[1:]] + [end]
@@ -211,8 +215,8 @@ def _repeated(score: Score, straight: bool = False) -> list[tuple[int, int]]:
     return [s for s in spans if s[1] > s[0]]
 
 
-Stretch = tuple[int, int, list[tuple[int, tuple[int, ...]]], list[int]]
-"""What is repeated as one: its start and end, (onset, passes) of its endings, onsets of its repeat signs."""
+Stretch = tuple[int, int, list[tuple[int, tuple[int, ...]]], int]
+"""What is repeated as one: its start and end, (onset, passes) of its endings, how often it is played without them."""
 
 
 def _stretches(score: Score) -> list[Stretch]:
@@ -222,14 +226,14 @@ def _stretches(score: Score) -> list[Stretch]:
     bars = set(score.bars.tolist())
     going_back = {sign.onset for sign in boundaries if sign.kind == "repeat_end"}
     endings: list[tuple[int, tuple[int, ...]]] = []  # (onset, passes) of the section's voltas
-    repeat_ends: list[int] = []
+    repeat_ends: dict[int, int] = {}  # onset -> how often it is played
     sections: list[Stretch] = []
 
     def close(end: int) -> None:
         nonlocal section_start, endings, repeat_ends
         if end > section_start:
-            sections.append((section_start, end, endings, repeat_ends))
-        section_start, endings, repeat_ends = end, [], []
+            sections.append((section_start, end, endings, max([1, *repeat_ends.values()])))
+        section_start, endings, repeat_ends = end, [], {}
 
     open_ending = False
     started = False  # the section began with a repeat start
@@ -239,7 +243,7 @@ def _stretches(score: Score) -> list[Stretch]:
             open_ending = False
             started = True
         elif sign.kind == "repeat_end":
-            repeat_ends.append(sign.onset)
+            repeat_ends[sign.onset] = max(sign.passes, default=1) + 1
             if not endings:
                 close(sign.onset)
                 started = False
@@ -345,3 +349,22 @@ def merge_doubled(notes: np.ndarray) -> np.ndarray:
     again = merged["pitch"][1:] == merged["pitch"][:-1]
     merged["duration"][:-1] = np.where(again, np.minimum(merged["duration"][:-1], room), merged["duration"][:-1])
     return merged[np.lexsort((merged["pitch"], merged["onset"]))]
+
+
+def changes(events: Iterable[Event], length: int) -> tuple[Event, ...]:
+    """Events of one map, in time, without those that say again what holds, or come where the music has stopped.
+
+    Of several at one tick the last.
+    """
+    latest = {event.onset: event for event in events if event.onset < max(length, 1)}
+    kept: list[Event] = []
+    for event in latest.values():
+        if not kept or replace(kept[-1], onset=event.onset) != event:
+            kept.append(event)
+    return tuple(kept)
+
+
+def from_zero(events: Sequence[Event], default: Event) -> tuple[Event, ...]:
+    """The events, with the default before a first that is late."""
+    late = not events or events[0].onset != 0
+    return tuple([default] * late + list(events))

@@ -159,7 +159,8 @@ class Sign:
     """A sign at a barline of a score as written: where repeats, endings and sections begin and stop, and jumps.
 
     kind: "repeat_start", "repeat_end", "ending" (a volta begins here; `passes` says for which passes),
-    "ending_stop", "double" (a thin double bar), "final"; "section" (a part of the piece begins here, `label` is its
+    "ending_stop", "double" (a thin double bar), "final" (a repeat's end with `passes` 1 and 2 is played three times);
+    "section" (a part of the piece begins here, `label` is its
     name); "segno" and "coda" (what is jumped to begins here); "to_coda", "fine", "da_capo" and "dal_segno" (the music
     leaves here: the onset is the end of the last bar that is played; the `label` of a jump back is "al fine",
     "al coda" or nothing). At one onset they apply in the order of SIGN_ORDER.

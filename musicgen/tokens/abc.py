@@ -5,10 +5,11 @@ written, lengths, ties, chord brackets, tuplets. Joined, the symbols are ABC aga
 score of them. `abc_grammar` says which symbols may follow which.
 
 Knowingly lost, and nowhere else anything: title, tempo, the instrument and its name, parts without notes, velocities,
-grace notes, chord symbols, names of sections with their order, jumps (D.C. and the like), a double or final bar beside
-the end of a repeat, and a last barline other than |] or :|. Where a repeat begins is always written (|:), though tunes
-often leave it to be understood. A tune that the symbols can't hold (several parts, overlapping
-notes, lengths finer than a 64th, third endings) is refused.
+grace notes, chord symbols, names of sections with their order, jumps (D.C. and the like), how often a repeat is played
+where that is more than twice, a double or final bar beside the end of a repeat, a last barline other than |] or :|, and
+that an ending stops at a plain barline. Where a repeat begins is always written (|:), though tunes often leave it to be
+understood. A tune that the symbols can't hold (several parts, overlapping notes, lengths finer than a 64th, third
+endings) is refused.
 """
 
 from __future__ import annotations

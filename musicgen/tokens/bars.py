@@ -31,7 +31,7 @@ import numpy as np
 
 from musicgen.errors import TokenError
 from musicgen.score import NOTE, Key, Metre, Score, Tempo, quantise, unfold
-from musicgen.score.edit import merge_doubled
+from musicgen.score.edit import changes, from_zero, merge_doubled
 from musicgen.score.score import MINOR_MODES
 from musicgen.tokens.bars_grammar import BarsCursor
 from musicgen.tokens.bars_rows import encode_rows
@@ -109,9 +109,9 @@ class BarsTokenizer:
         tempos = [Tempo(t.onset, TEMPI[tempo_class(t.bpm)]) for t in score.tempos]
         return Score(
             parts=tuple(parts),
-            tempos=_changes(tempos, length),
-            metres=_changes([m for m in metres if m.onset < length], length),
-            keys=_changes(keys, length),
+            tempos=changes(tempos, length),
+            metres=changes([m for m in metres if m.onset < length], length),
+            keys=changes(keys, length),
             bars=starts,
             length=length,
         )
@@ -195,9 +195,9 @@ class BarsTokenizer:
         tempos = [Tempo(at, TEMPI[v - TEMPO]) for at, v in spoken if v >= TEMPO]
         return Score(
             parts=tuple(parts),
-            tempos=_from_zero(tempos, Tempo(0, 120.0)),
-            metres=_from_zero(metres, Metre(0, 4, 4)),
-            keys=_from_zero(keys, Key(0, 0)),
+            tempos=from_zero(tempos, Tempo(0, 120.0)),
+            metres=from_zero(metres, Metre(0, 4, 4)),
+            keys=from_zero(keys, Key(0, 0)),
             bars=bars * UNIT,
             length=int(ends[-1]) * UNIT,
         )
@@ -284,20 +284,6 @@ class BarsTokenizer:
 def _next_bar(starts: np.ndarray, tick: int) -> int:
     i = int(np.searchsorted(starts, tick))
     return int(starts[i]) if i < len(starts) else 2**30
-
-
-def _changes(events: list, length: int) -> tuple:
-    """Events without those that say again what holds already, or come where the music has stopped."""
-    latest = {e.onset: e for e in events if e.onset < length}
-    kept: list = []
-    for event in latest.values():
-        if not kept or replace(kept[-1], onset=event.onset) != event:
-            kept.append(event)
-    return tuple(kept)
-
-
-def _from_zero(events: list, default):
-    return tuple(events) if events and events[0].onset == 0 else (default, *events)
 
 
 def _full_length(score: Score) -> int:

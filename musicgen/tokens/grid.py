@@ -32,6 +32,7 @@ import numpy as np
 
 from musicgen.errors import TokenError
 from musicgen.score import NOTE, TICKS_PER_QUARTER, Key, Metre, Part, Score, Tempo, quantise, unfold
+from musicgen.score.edit import changes, from_zero
 from musicgen.score.score import MINOR_MODES, bar_ticks
 from musicgen.tokens.bars_vocabulary import (
     BARS_LEFT,
@@ -115,9 +116,9 @@ class GridTokenizer:
         ]
         return Score(
             parts=held.parts,
-            tempos=_changes(tempos, length),
-            metres=_changes(metres, length),
-            keys=_changes(keys, length),
+            tempos=changes(tempos, length),
+            metres=changes(metres, length),
+            keys=changes(keys, length),
             bars=bars,
             length=length,
         )
@@ -182,9 +183,9 @@ class GridTokenizer:
         spoken = [(int(before[i]) * self.ticks, int(steps[i, 0])) for i in np.flatnonzero(~column & (before < count))]
         return Score(
             parts=tuple(parts),
-            tempos=_from_zero([Tempo(at, TEMPI[v - TEMPO]) for at, v in spoken if TEMPO <= v < BAR], Tempo(0, 120.0)),
+            tempos=from_zero([Tempo(at, TEMPI[v - TEMPO]) for at, v in spoken if TEMPO <= v < BAR], Tempo(0, 120.0)),
             metres=tuple(Metre(at, *METRES[v - METRE]) for at, v in spoken if METRE <= v < KEY),
-            keys=_from_zero([Key(at, *KEYS[v - KEY]) for at, v in spoken if KEY <= v < TEMPO], Key(0, 0)),
+            keys=from_zero([Key(at, *KEYS[v - KEY]) for at, v in spoken if KEY <= v < TEMPO], Key(0, 0)),
             bars=before[new & (before < count)] * self.ticks,
             length=length,
         )
@@ -443,20 +444,6 @@ def score_from_columns(
     head[0], head[1] = tokenizer.start, [PROGRAM + program for program in programs]
     head[2, 0] = METRE + METRES.index(metre)
     return tokenizer.decode(np.concatenate([head, np.where(columns < 0, REST, PITCH + columns)]))
-
-
-def _changes(events: list, length: int) -> tuple:
-    """Events without those that say again what holds already, or come where the music has stopped."""
-    latest = {e.onset: e for e in events if e.onset < length}
-    kept: list = []
-    for event in latest.values():
-        if not kept or replace(kept[-1], onset=event.onset) != event:
-            kept.append(event)
-    return tuple(kept)
-
-
-def _from_zero(events: list, default) -> tuple:
-    return tuple(events) if events and events[0].onset == 0 else (default, *events)
 
 
 def _cut_long_bars(score: Score) -> Score:

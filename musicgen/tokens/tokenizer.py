@@ -42,7 +42,7 @@ class Coordinate:
     name: str
     size: int
     ahead: bool = False
-    """It tells of what is still to come (how many bars are left): hidden at random in training, always in evaluation."""
+    """It tells of what is still to come (bars left): hidden at random in training, always in evaluation."""
 
 
 class Cursor(Protocol):

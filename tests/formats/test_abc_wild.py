@@ -442,3 +442,10 @@ def test_every_tune_of_a_collection_reads_and_reads_back(name: str, tunes: int, 
     assert (len(found), len(found) - len(scores)) == (tunes, refused)
     for score in scores[::step]:
         assert reads_back(score), score.title
+
+
+@pytest.mark.parametrize(("end", "times"), [(":|", 2), ("::|", 3), (":::|", 4)])
+def test_as_many_colons_as_stand_at_a_repeat_so_often_it_goes_back(end: str, times: int):
+    score = read_text(f"X:1\nL:1/4\nM:4/4\nK:C\n|:CDEF{end}GABc|]\n")[0]
+    assert len(unfold(score).bars) == times + 1
+    assert read_text(to_text(score))[0].signs == score.signs

@@ -405,3 +405,14 @@ def test_a_metre_of_too_many_beats_is_refused(tmp_path):
 def test_a_duration_beyond_all_clocks_is_refused(tmp_path):
     with pytest.raises(FormatError, match="quarter notes"):
         read_text(tmp_path, document(note("C", 5, 10**30)))
+
+
+def test_a_repeat_that_is_played_three_times_says_so(tmp_path: Path):
+    notes = notes_array((i * 480, 480, 60 + i, 80) for i in range(8))
+    signs = (Sign(0, "repeat_start"), Sign(1920, "repeat_end", (1, 2)))
+    score = Score(parts=(Part("Flute", 73, notes=notes),), signs=signs)
+    write(score, tmp_path / "three.musicxml")
+    assert 'times="3"' in (tmp_path / "three.musicxml").read_text()
+    (again,) = read(tmp_path / "three.musicxml")
+    assert again.signs == signs
+    assert len(unfold(again).bars) == 4

@@ -247,6 +247,7 @@ def test_pasting_says_again_at_each_seam_what_holds_there():
 PLAYED = {
     "nothing to repeat": (written("abc"), "abc"),
     "from one sign to the other": (written("abcd", (1, "repeat_start"), (3, "repeat_end")), "abcbcd"),
+    "three times": (written("abc", (1, "repeat_start"), (2, "repeat_end", (1, 2))), "abbbc"),
     "from the beginning": (written("abc", (2, "repeat_end")), "ababc"),
     "from the last repeat's end": (written("abcd", (2, "repeat_end"), (4, "repeat_end")), "ababcdcd"),
     "from a double bar": (written("abcd", (2, "double"), (4, "repeat_end")), "abcdcd"),
