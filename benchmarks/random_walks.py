@@ -33,9 +33,12 @@ from musicgen.formats import read_score, write_score
 from musicgen.score import Score, unfold
 from musicgen.tokens import TOKENIZERS, Tokenizer
 
-BARS = (1, 2, 3, 4, 6, None)
-"""Bars asked for, in turn; None: the walk ends when it likes, and is told to end from LONGEST bars on."""
-LONGEST = 6
+BARS: dict[str, tuple[int | None, ...]] = {"grid": (1, 2, None)}
+"""Bars asked for, in turn; None: the walk ends when it likes. Nearly every column of a random grid has new notes in every
+voice, and music21 takes seconds for a few bars of that."""
+OTHERS: tuple[int | None, ...] = (1, 2, 3, 4, 6, None)
+LONGEST = {"grid": 2}
+"""Bars from which on a walk that ends when it likes is told to; 6 for the others."""
 BLOCK = 50
 """Walks that one job makes."""
 OPTIONS: dict[str, tuple[dict, ...]] = {
@@ -85,7 +88,8 @@ def walks(job: tuple[str, int, int]) -> tuple[Counter[str], list[str]]:
         for number in range(first, first + count):
             ways = OPTIONS.get(name, ({},))
             tokenizer = TOKENIZERS[name](**ways[number % len(ways)])
-            bars = BARS[number % len(BARS)]
+            lengths = BARS.get(name, OTHERS)
+            bars = lengths[number // len(ways) % len(lengths)]
             steps, coordinates = walk(tokenizer, bars, np.random.default_rng([number, len(name)]))
             found["walks"] += 1
             score = tokenizer.decode(steps)
@@ -113,8 +117,8 @@ def walk(tokenizer: Tokenizer, bars: int | None, generator: np.random.Generator)
     cursor = tokenizer.cursor(bars)
     steps, coordinates = [list(tokenizer.start)], [cursor.coordinates()]
     while not cursor.done:
-        if cursor.bars is None and cursor.bar >= LONGEST:
-            cursor.bars = cursor.bar + 2
+        if cursor.bars is None and cursor.bar >= LONGEST.get(tokenizer.name, 6):
+            cursor.bars = cursor.bar + 1
         step: list[int] = []
         for _ in tokenizer.fields:
             step.append(int(generator.choice(np.flatnonzero(cursor.allowed(step)))))

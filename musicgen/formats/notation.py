@@ -194,9 +194,27 @@ def find_tuplets(bounds: list[int], start: int, end: int, beat: int, compound: b
     else:
         size = 960 if bar % 960 == 0 else 480
     found: list[Tuplet] = []
-    for span in range(start // size * size, end, size):
+    span = start // size * size
+    while span < end:
+        if compound and size == 240 and _is_triplet_of_eighths(bounds, span, start, end, beat):
+            found.append(Tuplet(span, span + 480, 3, 2, TYPES[240]))
+            span += 480
+            continue
         found += _tuplets_in(span, size, start, end, bounds) or []
+        span += size
     return found
+
+
+def _is_triplet_of_eighths(bounds: list[int], span: int, start: int, end: int, beat: int) -> bool:
+    """Whether three notes stand in the place of two eighths of one compound beat: (3ABc in a jig."""
+    inside = [b - span for b in bounds[bisect_right(bounds, span) : bisect_left(bounds, span + 480)]]
+    edges = {start, end, *bounds}
+    return (
+        span % beat + 480 <= beat
+        and {span, span + 480} <= edges
+        and any(b % SMALLEST for b in inside)
+        and all(b % 160 == 0 for b in inside)
+    )
 
 
 def _tuplets_in(span: int, size: int, start: int, end: int, bounds: list[int]) -> list[Tuplet] | None:

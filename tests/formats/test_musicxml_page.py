@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from musicgen.formats.musicxml import read, write
+from musicgen.formats.notation import find_tuplets
 from musicgen.score import Key, Metre, Part, Score, graces_array, notes_array
 
 VALUES = {"breve": 8, "whole": 4, "half": 2, "quarter": 1, "eighth": Fraction(1, 2)}
@@ -214,3 +215,12 @@ def test_music21_finds_key_metre_pickup_names_and_clefs_on_the_page(tmp_path):
     assert {(m.keySignature.sharps, m.keySignature.mode) for m in first} == {(-2, "minor")}
     assert {m.timeSignature.ratioString for m in first} == {"3/4"}
     assert {(m.number, m.quarterLength) for m in first} == {(0, 1.0)}
+
+
+def test_three_notes_for_two_eighths_of_a_jig_are_one_triplet():
+    bounds = [240, 480, 720, 880, 1040, 1200, 1440]  # a bar of 6/8 whose second beat begins with (3ABc
+    (tuplet,) = find_tuplets(bounds, 0, 1440, 720, True, 1440)
+    assert (tuplet.start, tuplet.end, tuplet.actual, tuplet.normal) == (720, 1200, 3, 2)
+    late = [240, 480, 720, 960, 1120, 1280, 1440]  # and ends with it
+    (tuplet,) = find_tuplets(late, 0, 1440, 720, True, 1440)
+    assert (tuplet.start, tuplet.end) == (960, 1440)
