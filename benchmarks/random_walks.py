@@ -34,7 +34,7 @@ from musicgen.score import Score, unfold
 from musicgen.tokens import TOKENIZERS, Tokenizer
 
 BARS: dict[str, tuple[int | None, ...]] = {"grid": (1, 2, None)}
-"""Bars asked for, in turn; None: the walk ends when it likes. Nearly every column of a random grid has new notes in every
+"""Bars asked for, in turn; None: the walk ends when it likes. A column of a random grid has new notes in nearly every
 voice, and music21 takes seconds for a few bars of that."""
 OTHERS: tuple[int | None, ...] = (1, 2, 3, 4, 6, None)
 LONGEST = {"grid": 2}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tarfile
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from musicgen.corpus import compile_corpus, find_source, split_pieces
 from musicgen.corpus.split import SKETCH, groups_of, likeness, melody_sketch, split_places
-from musicgen.formats import read_scores, write_score
+from musicgen.formats import read_score, read_scores, write_score
 from musicgen.score import NOTE, Part, Score, bars_between, notes_array, transpose
 from musicgen.tokens import BarsTokenizer
 
@@ -107,3 +108,23 @@ def test_the_beginning_of_a_piece_is_nearly_the_same_as_most_of_it(tunes):
     tune = max(tunes, key=lambda t: len(t.bars))
     most = bars_between(tune, 0, len(tune.bars) * 4 // 5)
     assert likeness(melody_sketch(tune), melody_sketch(most)) > 0.5
+
+
+def test_another_encoding_of_a_movement_is_nearly_the_same_and_another_movement_is_not(shared_data, tmp_path):
+    movements = [
+        ("Beethoven/pathetique_1.mid", "Beethoven__Piano_Sonatas__8-1.mid"),
+        ("Beethoven/waldstein_2.mid", "Beethoven__Piano_Sonatas__21-2.mid"),
+        ("Mozart/mz_332_1.mid", "Mozart__Piano_Sonatas__12-1.mid"),
+        ("Schumann/scn16_4.mid", "Schumann__Kreisleriana__4.mid"),
+    ]
+    sketches = []
+    for number, name in enumerate(("piano-midi-de", "asap-score-midi")):
+        with tarfile.open(shared_data / f"{name}.tar.gz") as archive:
+            for pair in movements:
+                member = next(m for m in archive.getnames() if m.endswith(pair[number]))
+                archive.extract(member, tmp_path, filter="data")
+        found = [next(tmp_path.rglob(pair[number].rpartition("/")[2])) for pair in movements]
+        sketches.append([melody_sketch(read_score(path)) for path in found])
+    for i, one in enumerate(sketches[0]):
+        for j, other in enumerate(sketches[1]):
+            assert (likeness(one, other) >= 0.5) == (i == j)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -301,3 +302,21 @@ def test_locating_a_real_tune_at_once_equals_walking_it(irish: list[Score], toke
             cursor.advance(step)
             walked.append(cursor.coordinates())
         assert np.array_equal(tokenizer.locate(steps), walked), score.title
+
+
+def test_transcriptions_of_folk_rnn_are_held(shared_data: Path, tmp_path: Path):
+    """Another program's ABC tokens, joined: what is read of them survives (7 of 2,000 are refused, with reasons)."""
+    with tarfile.open(shared_data / "folk-rnn-v3-subset.tar.gz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    lines = next(tmp_path.rglob("transcriptions.txt")).read_text().splitlines()
+    held = 0
+    for line in lines[::10]:
+        metre, key, *music = line.split()
+        score = read_text(f"X:1\nL:1/8\n{metre}\nK:C{key.removeprefix('K:')}\n{''.join(music)}\n")[0]
+        try:
+            steps = SYMBOLS.encode(score)
+        except TokenError:
+            continue
+        assert SYMBOLS.decode(steps) == SYMBOLS.quantise(score), line
+        held += 1
+    assert held >= 198
