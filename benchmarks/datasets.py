@@ -25,7 +25,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from musicgen.corpus import find_source
-from musicgen.corpus.compile import PLAYABLE, reason_of
+from musicgen.corpus.units import PLAYABLE, reason_of
 from musicgen.errors import MusicgenError
 from musicgen.formats.files import read_tunes
 from musicgen.score import Score, unfold

@@ -7,6 +7,7 @@ Nothing heavy is imported here: `musicgen --help` answers before PyTorch would h
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -18,7 +19,7 @@ import typer
 
 from musicgen import __version__
 from musicgen.errors import ConfigError, MusicgenError
-from musicgen.terminal import bars_bar, files_bar, in_words, print_next, print_table, train_with_progress
+from musicgen.terminal import bars_bar, files_bar, in_words, print_next, print_table, printable, train_with_progress
 
 if TYPE_CHECKING:
     from musicgen.config import RunConfig
@@ -95,9 +96,9 @@ def check(
         return
     for file in report.files:
         for reason in file.skipped:
-            print(f"skipped  {file.path}: {reason}")
+            print(printable(f"skipped  {file.path}: {reason}"))
     for path in report.ignored[:5]:
-        print(f"not a score  {path}")
+        print(printable(f"not a score  {path}"))
     if len(report.ignored) > 5:
         print(f"not a score  ... and {len(report.ignored) - 5} more files")
     kept = sum(f.kept > 0 for f in report.files)
@@ -163,7 +164,7 @@ def prepare(
         return
     for file in report.files:
         for reason in file.skipped:
-            print(f"skipped  {file.path}: {reason}")
+            print(printable(f"skipped  {file.path}: {reason}"))
     print_table(
         ("corpus", f"{report.folder}{' (was there already)' if report.was_there else ''}"),
         ("files kept", f"{sum(f.kept > 0 for f in report.files)} of {len(report.files)}"),
@@ -270,11 +271,11 @@ def finish(
     def understood(found) -> None:
         if as_json:
             return
-        names = ", ".join(f"{p.name} {p.lowest}-{p.highest}" for p in found.parts)
+        names = printable(", ".join(f"{p.name} {p.lowest}-{p.highest}" for p in found.parts))
         full = "full" if found.last_bar_filled == 1 else f"{found.last_bar_filled:.0%} filled"
         print(
-            f"read {score}: {found.bars} bars of {found.metre}, {found.key}, {found.tempo_bpm:g} quarters a minute; "
-            f"last bar {full}; {len(found.parts)} parts: {names}",
+            f"read {printable(str(score))}: {found.bars} bars of {found.metre}, {found.key}, "
+            f"{found.tempo_bpm:g} quarters a minute; last bar {full}; {len(found.parts)} parts: {names}",
             file=sys.stderr,
         )
 
@@ -324,8 +325,13 @@ def convert(
     """Convert between formats, by suffix; a file of several tunes becomes several files. Repeats are played out."""
     from musicgen import workflows
 
-    for path in workflows.convert(source, target, as_written=as_written):
+    report = workflows.convert(source, target, as_written=as_written)
+    for path in report.files:
         print(path)
+    for reason in report.skipped:
+        print(f"musicgen: not converted: {printable(reason)}", file=sys.stderr)
+    if report.skipped:
+        raise typer.Exit(2)
 
 
 @app.command()
@@ -350,7 +356,9 @@ def tokens(
         print(json.dumps(found, ensure_ascii=False))
         return
     for piece in pieces:
-        print(f"{piece.title}: {len(piece.steps):,} steps of {', '.join(piece.fields)}; {piece.notes:,} notes")
+        print(
+            f"{printable(piece.title)}: {len(piece.steps):,} steps of {', '.join(piece.fields)}; {piece.notes:,} notes"
+        )
         bar = None
         for number, words in zip(piece.bars.tolist(), piece.words, strict=True):
             if number != bar:
@@ -452,10 +460,12 @@ def main() -> None:
     # PyTorch's waiting threads otherwise spin for long, which stalls training beside any busy process: 60 steps
     # of the demo took 240 s and not 9 (LOG.md). A short spin keeps the speed of a quiet machine. Read as torch loads.
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be UTF-8
     try:
         app()
     except MusicgenError as error:
-        print(f"musicgen: {error}", file=sys.stderr)
+        print(f"musicgen: {printable(str(error))}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("musicgen: stopped", file=sys.stderr)

@@ -128,6 +128,11 @@ def bars_bar(total: int) -> Iterator[Callable[[int], None]]:
         bar.close()
 
 
+def printable(text: str) -> str:
+    """One line that a terminal shows as it is: what a file says may hold newlines and commands to the terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def print_table(*rows: tuple[str, str]) -> None:
     width = max(len(name) for name, _ in rows)
     for name, value in rows:

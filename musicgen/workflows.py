@@ -22,23 +22,17 @@ from musicgen import checkpoint as checkpoints
 from musicgen.checkpoint import Checkpoint, build_model, load_checkpoint
 from musicgen.config import RunConfig, load_config
 from musicgen.corpus import Corpus, FileReport, Piece, compile_corpus, find_source, load_corpus, split_pieces
-from musicgen.corpus.compile import PLAYABLE
+from musicgen.corpus.units import PLAYABLE, Progress, no_progress
 from musicgen.errors import CheckpointError, ConfigError, FinishError, FormatError, UnsupportedFormat
-from musicgen.formats import WRITERS, midi_events, read_scores, write_score
+from musicgen.formats import WRITERS, midi_events, read_tunes, write_score
 from musicgen.sampling import SamplingConfig, Take, Understanding, finish, sample, understand
 from musicgen.score import Score, unfold
 from musicgen.score.timing import as_typed
-from musicgen.tokens.bars_vocabulary import INSTRUMENT
 from musicgen.training.evaluate import Evaluation, evaluate, unigram
 from musicgen.training.loop import StepReport, Trainer
 
-Progress = Callable[[int, int], None]
 Places = str | Path | Sequence[str | Path]
 """Where music is: a folder of scores, a file, a collection of music21's, a prepared corpus; or several of them."""
-
-
-def no_progress(done: int, total: int) -> None:
-    """For callers that show none."""
 
 
 def choose_device(name: str) -> torch.device:
@@ -541,23 +535,34 @@ def _from_seam(take: Take) -> Score:
 # ------------------------------------------------------------------------------------------------- convert and evaluate
 
 
-def convert(source: str | Path, target: str | Path, as_written: bool = False) -> list[Path]:
-    """One format to another, by suffix. A file of several tunes becomes several files, NAME-1 and so on.
+@dataclass(frozen=True)
+class ConvertReport:
+    """The files written, and a line for each tune that could not be read."""
+
+    files: tuple[Path, ...]
+    skipped: tuple[str, ...]
+
+
+def convert(source: str | Path, target: str | Path, as_written: bool = False) -> ConvertReport:
+    """One format to another, by suffix. A file of several tunes becomes several files, NAME-1 and so on by their place.
 
     Repeats are played out, unless `as_written` keeps their signs (MIDI has none).
     """
     target = Path(target)
     if target.suffix.lower() not in WRITERS:
         raise UnsupportedFormat(f"{target}: no writer for {target.suffix!r}; known: {' '.join(WRITERS)}")
-    scores = read_scores(source, as_written=as_written)
-    if len(scores) == 1:
-        targets = [target]
-    else:
-        targets = [target.with_name(f"{target.stem}-{i + 1}{target.suffix}") for i in range(len(scores))]
+    tunes = read_tunes(source)
+    targets = [target.with_name(f"{target.stem}-{i + 1}{target.suffix}") for i in range(len(tunes))]
+    targets = [target] if len(tunes) == 1 else targets
     never_over(source, targets)
-    for score, path in zip(scores, targets, strict=True):
-        write_score(score, path)
-    return targets
+    if not any(isinstance(tune, Score) for tune in tunes):
+        raise next(tune for tune in tunes if isinstance(tune, FormatError))
+    files = []
+    for tune, path in zip(tunes, targets, strict=True):
+        if isinstance(tune, Score):
+            write_score(tune if as_written else unfold(tune), path)
+            files.append(path)
+    return ConvertReport(tuple(files), tuple(str(tune) for tune in tunes if isinstance(tune, FormatError)))
 
 
 @dataclass(frozen=True)
@@ -573,10 +578,13 @@ class TokensReport:
 
 
 def tokens(source: str | Path, config: RunConfig) -> list[TokensReport]:
-    """Every piece of a file as steps. Raises MusicgenError where it can't be read or held."""
+    """Every piece of a file as steps. Raises MusicgenError where one can't be read or held."""
     tokenizer = config.tokenizer.build()
     found = []
-    for score in read_scores(source, as_written=tokenizer.as_written):
+    for tune in read_tunes(source):
+        if isinstance(tune, FormatError):
+            raise tune
+        score = tune if tokenizer.as_written else unfold(tune)
         typed = score if tokenizer.clock or Path(source).suffix.lower() not in PLAYABLE else as_typed(score)
         steps = tokenizer.encode(typed)
         found.append(
@@ -601,10 +609,12 @@ def never_over(source: str | Path, targets: Sequence[Path]) -> None:
 
 def _one_score(path: Path, loaded: Checkpoint) -> Score:
     """The one piece in a file, as the checkpoint's tokenizer wants it. Raises FinishError where there are several."""
-    scores = read_scores(path, as_written=loaded.tokenizer.as_written)
-    if len(scores) > 1:
-        raise FinishError(f"{path}: holds {len(scores)} tunes; put the one to go on with into a file of its own")
-    return scores[0]
+    tunes = read_tunes(path)
+    if len(tunes) > 1:
+        raise FinishError(f"{path}: holds {len(tunes)} tunes; put the one to go on with into a file of its own")
+    if isinstance(tunes[0], FormatError):
+        raise tunes[0]
+    return tunes[0] if loaded.tokenizer.as_written else unfold(tunes[0])
 
 
 @dataclass(frozen=True)
@@ -631,12 +641,6 @@ def evaluate_checkpoint(
         len(corpus.pieces) - len(unseen),
         tuple(f for f in corpus.files if f.skipped),
     )
-
-
-def met_instruments(loaded: Checkpoint) -> list[str]:
-    """The instruments a `bars` model has met in training, as words."""
-    labels = next((f.labels for f in loaded.tokenizer.fields if f.name == "part"), ())
-    return [labels[v] for v in loaded.corpus["seen"].get("part", []) if v >= INSTRUMENT]
 
 
 # ----------------------------------------------------------------------------------------------------------------- demo

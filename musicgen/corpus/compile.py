@@ -11,14 +11,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
 import os
 import shutil
-import signal
 import tempfile
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -38,32 +34,10 @@ from musicgen.corpus.corpus import (
     write_manifest,
 )
 from musicgen.corpus.sources import Source, find_source
-from musicgen.corpus.split import fingerprint, melody_sketch
-from musicgen.errors import CorpusError, MusicgenError
-from musicgen.formats import read_tunes
-from musicgen.score import unfold
-from musicgen.score.general_midi import PROGRAM_NAMES
-from musicgen.score.timing import as_typed
-from musicgen.tokens import TOKENIZERS, Tokenizer
-
-MOST_TEMPI = 32
-"""A performance may have thousands; the manifest is no place for them."""
-
-PARALLEL_FROM = 8
-"""Fewer files than this are read in this process: starting workers costs more."""
-
-PLAYABLE = (".mid", ".midi")
-"""Files that may hold music as it was played, without usable bar lines."""
-
-UNIT_FILES = 32
-UNIT_BYTES = 256 * 1024
-"""A unit of work ends with the file that takes it past either."""
-
-Progress = Callable[[int, int], None]
-
-
-def no_progress(done: int, total: int) -> None:
-    """For callers that show none."""
+from musicgen.corpus.split import SKETCH
+from musicgen.corpus.units import Progress, no_progress, put_text, read_units, unit_path, units_of
+from musicgen.errors import CorpusError
+from musicgen.tokens import Tokenizer
 
 
 def cache_root() -> Path:
@@ -91,7 +65,10 @@ def load_corpus(
             found.append(compile_corpus(find_source(place), tokenizer, workers=workers, progress=progress))
     if not found:
         raise CorpusError("no folder of scores was named")
-    return join(found)
+    joined = join(found)
+    if not joined.pieces:
+        raise CorpusError(f"{joined.source}: no pieces in it; prepare a folder that holds some")
+    return joined
 
 
 def compile_corpus(
@@ -132,39 +109,50 @@ def compile_corpus(
         corpus = open_corpus(folder, tokenizer, name=source.name, ignored=ignored)
         if corpus.key != key:
             raise CorpusError(f"{folder}: holds another corpus; delete it, or choose another folder")
-        _put_text(stamped, key)
+        if all(hashes):
+            put_text(stamped, key)
         return corpus
     if folder.exists() and any(folder.iterdir()):
         raise CorpusError(f"{folder}: is not empty and no corpus; choose another folder")
 
     folder.parent.mkdir(parents=True, exist_ok=True)
     units_folder = cache / "units" / key
-    units = _units(source.scores)
-    _read_units(units, units_folder, tokenizer, workers, progress)
-    building = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    units = units_of(source.scores)
     try:
-        pieces, files, melodies = _assemble(building, units_folder, len(units), shown, hashes)
-        if not pieces:
-            shutil.rmtree(units_folder)
-            raise CorpusError(_nothing_kept(source, files))
-        np.save(building / MELODIES, melodies)
+        read_units(units, units_folder, tokenizer, workers, progress)
         facts = {
             **made_by,
             "key": key,
             "fields": [f.name for f in tokenizer.fields],
             "licences": licence_notes(source),
         }
+        _put_together(folder, units_folder, len(units), source, hashes, facts, may_be_empty=out is not None)
+    except FileNotFoundError:
+        if not is_compiled(folder):  # else another run has finished before this one, and cleared up
+            raise
+    if out is None and all(hashes):  # a file that could not be opened may be readable the next time
+        put_text(stamped, key)
+    return open_corpus(folder, tokenizer, name=source.name, cached=False, ignored=ignored)
+
+
+def _put_together(
+    folder: Path, units: Path, count: int, source: Source, hashes: Sequence[str], facts: dict, *, may_be_empty: bool
+) -> None:
+    """The corpus in `folder`, all at once, from its units; these are deleted. Raises CorpusError where it is empty."""
+    building = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        pieces, files, melodies = _assemble(building, units, count, source.score_names, hashes)
+        if not pieces and not may_be_empty:
+            raise CorpusError(_nothing_kept(source, files))
+        np.save(building / MELODIES, melodies)
         write_manifest(building, facts, in_split_order(pieces, melodies), files)
         if not is_compiled(folder):
             if folder.exists():
-                folder.rmdir()  # an empty folder that was named by `out`
+                folder.rmdir()  # an empty folder that was named for it
             building.rename(folder)
-        shutil.rmtree(units_folder, ignore_errors=True)
     finally:
         shutil.rmtree(building, ignore_errors=True)
-    if out is None:
-        _put_text(stamped, key)
-    return open_corpus(folder, tokenizer, name=source.name, cached=False, ignored=ignored)
+        shutil.rmtree(units, ignore_errors=True)
 
 
 def _hash(path: Path) -> str:
@@ -174,130 +162,6 @@ def _hash(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
         return ""
-
-
-def _put_text(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}-{os.getpid()}")
-    temporary.write_text(text)
-    temporary.replace(path)
-
-
-# ---------------------------------------------------------------------------------------------------------------- units
-
-
-def _units(scores: Sequence[Path]) -> list[list[str]]:
-    """The files cut into units of work, the same whoever does it."""
-    units: list[list[str]] = [[]]
-    size = 0
-    for path in scores:
-        if len(units[-1]) >= UNIT_FILES or size >= UNIT_BYTES:
-            units.append([])
-            size = 0
-        units[-1].append(str(path))
-        try:
-            size += path.stat().st_size
-        except OSError:
-            continue
-    return units
-
-
-def _read_units(
-    units: Sequence[Sequence[str]], folder: Path, tokenizer: Tokenizer, workers: int | None, progress: Progress
-) -> None:
-    """Read every unit that is not there yet into `folder`; `progress` counts files."""
-    folder.mkdir(parents=True, exist_ok=True)
-    total = sum(map(len, units))
-    done = 0
-    waiting = []
-    for number, paths in enumerate(units):
-        if _unit_path(folder, number).exists():
-            done += len(paths)
-        else:
-            waiting.append(number)
-    if done:
-        progress(done, total)
-    workers = min(workers or os.cpu_count() or 1, len(waiting))
-    if workers <= 1 or total < PARALLEL_FROM:
-        for number in waiting:
-            so_far = done
-
-            def count(files: int, so_far: int = so_far) -> None:
-                progress(so_far + files, total)
-
-            encode_unit(units[number], _unit_path(folder, number), tokenizer.name, tokenizer.options, count)
-            done += len(units[number])
-        return
-    spawn = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=spawn, initializer=_ignore_interrupts)
-    try:
-        jobs: dict[Future, int] = {
-            pool.submit(encode_unit, units[n], _unit_path(folder, n), tokenizer.name, tokenizer.options): n
-            for n in waiting
-        }
-        for job in as_completed(jobs):
-            job.result()
-            done += len(units[jobs[job]])
-            progress(done, total)
-    except BrokenProcessPool:  # a file has brought its worker down: read the rest one by one, to learn which
-        pool.shutdown(wait=False, cancel_futures=True)
-        for number in waiting:
-            if not _unit_path(folder, number).exists():
-                _encode_alone(units[number], _unit_path(folder, number), tokenizer)
-                done += len(units[number])
-                progress(min(done, total), total)
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _ignore_interrupts() -> None:
-    """In a worker: Ctrl-C is the parent's to answer."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _unit_path(folder: Path, number: int) -> Path:
-    return folder / f"{number:06d}.json"
-
-
-def _encode_alone(paths: Sequence[str], target: Path, tokenizer: Tokenizer) -> None:
-    """A unit, each file in a process of its own; one that brings it down is a line."""
-    spawn = multiprocessing.get_context("spawn")
-    found: list[FileFound] = []
-    for path in paths:
-        try:
-            with ProcessPoolExecutor(1, mp_context=spawn, initializer=_ignore_interrupts) as pool:
-                found.append(pool.submit(encode_file, (path, tokenizer.name, tokenizer.options)).result())
-        except BrokenProcessPool:
-            found.append(([], ["the reader crashed, or ran out of memory; please report it"]))
-    _write_unit(found, target)
-
-
-def encode_unit(
-    paths: Sequence[str], target: Path, name: str, options: dict, count: Callable[[int], None] = lambda files: None
-) -> None:
-    """Read some files and put down what was found: facts at `target`, steps beside it. `count(files done)`."""
-    found = []
-    for i, path in enumerate(paths):
-        found.append(encode_file((path, name, options)))
-        count(i + 1)
-    _write_unit(found, target)
-
-
-FileFound = tuple[list[tuple[dict, np.ndarray]], list[str]]
-"""Of one file: (facts, steps (T, F)) of each piece that is kept, and a line for each that is not."""
-
-
-def _write_unit(found: Sequence[FileFound], target: Path) -> None:
-    """Steps first, then the facts, which say that the unit is whole."""
-    steps = [np.ascontiguousarray(s, dtype=np.int16) for pieces, _ in found for _, s in pieces]
-    facts = [
-        {"pieces": [{**piece, "length": len(s)} for piece, s in pieces], "skipped": skipped}
-        for pieces, skipped in found
-    ]
-    temporary = target.with_name(f".{target.name}-{os.getpid()}")
-    temporary.write_bytes(b"".join(s.tobytes() for s in steps))
-    temporary.replace(target.with_suffix(".bin"))
-    _put_text(target, json.dumps(facts))
 
 
 def _assemble(
@@ -314,7 +178,7 @@ def _assemble(
     offset = 0
     with (building / STEPS).open("wb") as out:
         for number in range(count):
-            path = _unit_path(units, number)
+            path = unit_path(units, number)
             steps = path.with_suffix(".bin").read_bytes()
             found = json.loads(path.read_bytes())
             total = sum(piece["length"] for file in found for piece in file["pieces"])
@@ -336,60 +200,7 @@ def _assemble(
                         doubled += 1
                     at += size
                 files.append(FileReport(shown[i], hashes[i], kept, tuple(file["skipped"]), doubled))
-    return pieces, files, np.array(melodies, dtype=np.uint32)
-
-
-def encode_file(job: tuple[str, str, dict]) -> FileFound:
-    """All pieces of one file as (facts, steps (T, F)), a line for each that can't be kept. No file makes it raise."""
-    path, name, options = job
-    tokenizer = TOKENIZERS[name](**options)
-    found: list[tuple[dict, np.ndarray]] = []
-    skipped: list[str] = []
-    try:
-        tunes = read_tunes(path)
-    except MusicgenError as error:
-        return [], [reason_of(error, path)]
-    except Exception as error:  # a reader's own fault must not end the run; the line says whose it is
-        return [], [f"the reader failed ({type(error).__name__}: {str(error)[:100]}); please report it"]
-    for tune in tunes:
-        if isinstance(tune, MusicgenError):
-            skipped.append(reason_of(tune, path))
-            continue
-        title = tune.title or Path(path).stem
-        try:
-            score = tune if tokenizer.as_written else unfold(tune)
-            if not tokenizer.clock and Path(path).suffix.lower() in PLAYABLE:
-                score = as_typed(score)
-            steps = tokenizer.encode(score)
-        except MusicgenError as error:
-            skipped.append(f"{title}: {reason_of(error, path)}")
-            continue
-        except Exception as error:
-            skipped.append(f"{title}: the tokenizer failed ({type(error).__name__}: {error}); please report it")
-            continue
-        facts = {
-            "title": title,
-            "notes": int(tokenizer.is_note(steps).sum()),
-            "bars": len(score.bars),
-            "parts": len(score.parts),
-            "characters": tokenizer.characters(steps),
-            "fingerprint": fingerprint(score),
-            "melody": melody_sketch(score).tolist(),
-            "metres": sorted({f"{m.numerator}/{m.denominator}" for m in score.metres}),
-            "tempi_bpm": sorted({round(t.bpm, 1) for t in score.tempos})[:MOST_TEMPI],
-            "instruments": ["drums" if p.is_drum else PROGRAM_NAMES[p.program] for p in score.parts if len(p.notes)],
-        }
-        found.append((facts, steps))
-    return found, skipped
-
-
-def reason_of(error: MusicgenError, path: str) -> str:
-    """The error's line without the path, which the report names already: "jigs.abc:12: ..." becomes "line 12: ..."."""
-    text = str(error)
-    if not text.startswith(f"{path}:"):
-        return text
-    line, colon, rest = text.removeprefix(f"{path}:").partition(":")
-    return f"line {line}:{rest}" if colon and line.isdigit() else text.removeprefix(f"{path}:").strip()
+    return pieces, files, np.array(melodies, dtype=np.uint32).reshape(-1, SKETCH)
 
 
 def _nothing_kept(source: Source, files: list[FileReport]) -> str:

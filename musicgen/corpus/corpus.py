@@ -19,11 +19,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from musicgen.corpus.split import groups_of, split_places
+from musicgen.corpus.split import SKETCH, groups_of, split_places
 from musicgen.errors import CorpusError
 from musicgen.tokens import Tokenizer
 
-LAYOUT = 5
+LAYOUT = 6
 """Raised whenever readers or tokenizers change what they make of a file: old caches are then left alone."""
 
 STEPS, MELODIES, MANIFEST = "steps.bin", "melodies.npy", "manifest.json"
@@ -106,10 +106,10 @@ def write_manifest(folder: Path, facts: dict[str, Any], pieces: Sequence[Piece],
     lines = []
     for name, value in columns.items():
         if name in ("pieces", "files"):
-            inner = ",\n".join(f"  {json.dumps(k)}: {json.dumps(v, ensure_ascii=False)}" for k, v in value.items())
+            inner = ",\n".join(f"  {json.dumps(k)}: {json.dumps(v)}" for k, v in value.items())
             lines.append(f" {json.dumps(name)}: {{\n{inner}\n }}")
         else:
-            lines.append(f" {json.dumps(name)}: {json.dumps(value, ensure_ascii=False)}")
+            lines.append(f" {json.dumps(name)}: {json.dumps(value)}")
     (folder / MANIFEST).write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
 
 
@@ -132,11 +132,15 @@ def open_corpus(
         pieces = tuple(map(Piece._make, zip(*manifest["pieces"].values(), strict=True)))
         columns = {**manifest["files"], "skipped": map(tuple, manifest["files"]["skipped"])}
         files = tuple(map(FileReport._make, zip(*columns.values(), strict=True)))
-        flat: np.ndarray = np.memmap(folder / STEPS, dtype=np.int16, mode="r")
-        steps = flat.reshape(-1, len(tokenizer.fields))
-        if pieces and pieces[-1].offset + pieces[-1].length != len(steps):
-            raise ValueError("steps are missing")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        steps = np.zeros((0, len(tokenizer.fields)), dtype=np.int16)
+        if pieces:  # an empty file can't be mapped
+            steps = np.memmap(folder / STEPS, dtype=np.int16, mode="r").reshape(-1, len(tokenizer.fields))
+        ends = np.cumsum(manifest["pieces"]["length"])
+        if pieces and (manifest["pieces"]["offset"] != [0, *ends[:-1].tolist()] or ends[-1] != len(steps)):
+            raise ValueError("its pieces do not lie where it says")
+        if np.load(folder / MELODIES, mmap_mode="r").shape != (len(pieces), SKETCH):
+            raise ValueError("its melodies are of other pieces")
+    except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
         raise CorpusError(f"{folder}: a damaged corpus ({error}); delete the folder and prepare it again") from error
     return Corpus(name or str(folder), tokenizer, (folder,), manifest["key"], (steps,), pieces, files, cached, ignored)
 
@@ -197,20 +201,21 @@ def in_split_order(pieces: Sequence[Piece], sketches: np.ndarray) -> list[Piece]
 def split_pieces(pieces: Sequence[Piece], valid_share: float) -> tuple[list[Piece], list[Piece]]:
     """(train, valid), by piece: the first of the split's order are held out, groups of near-duplicates whole.
 
-    Valid gets the nearest whole number of pieces that groups allow, at least one group of two or more if `valid_share`
-    is not 0; something is always left to train on.
+    Valid gets as many pieces as the share asks for, or as few less as groups allow; of two or more groups at least the
+    smallest is held out if `valid_share` is not 0, and at least one is left to train on.
     """
     count = round(len(pieces) * valid_share)
-    if valid_share > 0 and len(pieces) >= 2:
-        count = min(max(count, 1), len(pieces) - 1)
     groups: dict[str, list[Piece]] = {}
     for piece in sorted(pieces, key=lambda p: p.split):
         groups.setdefault(piece.group or piece.fingerprint, []).append(piece)
+    if valid_share > 0 and len(groups) >= 2:
+        smallest, *_, largest = sorted(len(members) for members in groups.values())
+        count = min(max(count, smallest), len(pieces) - (largest if len(groups) == 2 else smallest))
+        count = max(count, smallest)
     held_out: set[str] = set()
     held = 0
     for name, members in groups.items():
-        fits = held + len(members) <= count or (held == 0 and len(members) < len(pieces))
-        if held < count and fits:
+        if held + len(members) <= count and len(held_out) + 1 < len(groups):
             held_out.add(name)
             held += len(members)
     train = [p for p in pieces if (p.group or p.fingerprint) not in held_out]

@@ -68,7 +68,7 @@ def find_source(where: str | Path, shard: tuple[int, int] = (1, 1)) -> Source:
     if not mine:
         raise CorpusError(f"{where}: shard {number}/{shards} is empty; it holds {len(scores)} scores")
     stamp = hashlib.sha256(os.path.abspath(root).encode(errors="surrogateescape"))
-    lines = "".join(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n" for name, stat in mine)
+    lines = "".join(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\0{stat.st_ctime_ns}\n" for name, stat in mine)
     stamp.update(lines.encode(errors="surrogateescape"))
     return Source(where, root, tuple(name for name, _ in mine), tuple(others), stamp.hexdigest())
 

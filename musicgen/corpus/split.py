@@ -8,7 +8,7 @@ tune, a transposed arrangement, a movement with other ornaments. Those make a gr
 from __future__ import annotations
 
 import hashlib
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
 from itertools import combinations
 
@@ -29,7 +29,7 @@ ALIKE = 0.5
 """Share of common turns (Jaccard's, as estimated from the sketches) from which on two pieces are nearly the same."""
 
 COMMON = 100
-"""A turn that more pieces than this share says nothing."""
+"""Of a turn that more pieces than this share, only the first is held against each of the others."""
 
 
 def fingerprint(score: Score) -> str:
@@ -50,7 +50,8 @@ def fingerprint(score: Score) -> str:
 def melody_sketch(score: Score) -> np.ndarray:
     """(SKETCH,) uint32: the smallest hashes of the melody's turns, the same in every key and rhythm; 0 where fewer.
 
-    The melody is the highest note at each onset. Two sketches tell the share of turns in common (Broder 1997).
+    The melody is the highest note at each onset. Two sketches tell the share of turns in common (Broder 1997). A melody
+    without a turn worth the name is one turn as a whole.
     """
     sketch = np.zeros(SKETCH, dtype=np.uint32)
     blocks = [part.notes[["onset", "pitch"]] for part in score.parts if not part.is_drum and len(part.notes)]
@@ -60,11 +61,11 @@ def melody_sketch(score: Score) -> np.ndarray:
     notes = notes[np.lexsort((notes["pitch"], notes["onset"]))]
     top = notes["pitch"][np.append(notes["onset"][1:] != notes["onset"][:-1], True)].astype(np.int64)
     intervals = np.diff(top)
-    if len(intervals) < TURN:
-        return sketch
-    turns = np.lib.stride_tricks.sliding_window_view(intervals, TURN)
+    turns = np.lib.stride_tricks.sliding_window_view(intervals, min(TURN, max(len(intervals), 1)))
     ordered = np.sort(turns, axis=1)
     turns = turns[(ordered[:, 1:] != ordered[:, :-1]).sum(axis=1) + 1 >= PLAIN]
+    if not len(turns):  # short, or plain all through: it is known as a whole
+        turns = intervals[None, :]
     hashes = np.zeros(len(turns), dtype=np.uint64)
     for column in turns.T:
         hashes = (hashes ^ (column + 128).astype(np.uint64)) * np.uint64(0x100000001B3)  # FNV-1a
@@ -88,9 +89,9 @@ def groups_of(sketches: np.ndarray) -> np.ndarray:
     for piece, sketch in enumerate(sketches):
         for value in sketch[sketch > 0].tolist():
             pieces_with[value].append(piece)
-    shared = Counter(
-        pair for pieces in pieces_with.values() if 2 <= len(pieces) <= COMMON for pair in combinations(pieces, 2)
-    )
+    shared: set[tuple[int, int]] = set()
+    for pieces in pieces_with.values():
+        shared.update(combinations(pieces, 2) if len(pieces) <= COMMON else ((pieces[0], p) for p in pieces[1:]))
     group = np.arange(len(sketches))
 
     def root(piece: int) -> int:
@@ -98,7 +99,7 @@ def groups_of(sketches: np.ndarray) -> np.ndarray:
             piece = int(group[piece])
         return piece
 
-    for one, other in shared:
+    for one, other in sorted(shared):
         first, second = sorted((root(one), root(other)))
         if first != second and likeness(sketches[one], sketches[other]) >= ALIKE:
             group[second] = first
@@ -107,12 +108,12 @@ def groups_of(sketches: np.ndarray) -> np.ndarray:
 
 def split_places(fingerprints: Sequence[str], groups: np.ndarray) -> list[float]:
     """Each piece's place in the order of the split, 0..1, by hashes of the music; a group's pieces are neighbours."""
-    hashes = [hashlib.sha256(f"split {fingerprint}".encode()).hexdigest() for fingerprint in fingerprints]
     of_group: dict[int, str] = {}
-    for group, value in zip(groups.tolist(), hashes, strict=True):
-        of_group[group] = min(of_group.get(group, value), value)
-    order = sorted(range(len(hashes)), key=lambda i: (of_group[int(groups[i])], hashes[i]))
-    places = [0.0] * len(hashes)
+    for group, name in zip(groups.tolist(), fingerprints, strict=True):
+        of_group[group] = min(of_group.get(group, name), name)
+    hashes = {name: hashlib.sha256(f"split {name}".encode()).hexdigest() for name in of_group.values()}
+    order = sorted(range(len(fingerprints)), key=lambda i: (hashes[of_group[int(groups[i])]], fingerprints[i]))
+    places = [0.0] * len(fingerprints)
     for place, piece in enumerate(order):
-        places[piece] = place / len(hashes)
+        places[piece] = place / len(fingerprints)
     return places

@@ -8,7 +8,7 @@ its past. How long a chunk is is chosen each time, between half the asked length
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -178,22 +178,21 @@ def gather(rows: Sequence[tuple[Reading, int]], length: int, tokenizer: Tokenize
 
 def whole_pieces(
     corpus: Corpus, pieces: Sequence[Piece], *, streams: int, chunk: int, hide: bool = True
-) -> list[list[Batch]]:
-    """For evaluation: every piece once, whole, from its start, similar lengths side by side; a list of chunks a group.
+) -> Iterator[Iterator[Batch]]:
+    """For evaluation: every piece once, whole, from its start, similar lengths side by side; the chunks of each group.
 
-    `hide` withholds the coordinates that look ahead, which tell how long the piece will be.
+    `hide` withholds the coordinates that look ahead, which tell how long the piece will be. Each batch is made when it
+    is asked for, so that what is held out may be large.
     """
-    groups = []
     ordered = sorted(pieces, key=lambda p: (p.length, p.offset))
     hidden = coordinates_ahead(corpus.tokenizer) if hide else []
     for first in range(0, len(ordered), streams):
         chosen = [np.asarray(corpus.steps_of(piece)) for piece in ordered[first : first + streams]]
         rows = [read(steps, corpus.tokenizer, hidden) for steps in chosen]
         longest = max(len(steps) for steps in chosen) - 1
-        groups.append(
-            [
-                gather([(row, at) for row in rows], min(chunk, longest - at), corpus.tokenizer)
-                for at in range(0, longest, chunk)
-            ]
-        )
-    return groups
+        yield _chunks(rows, longest, chunk, corpus.tokenizer)
+
+
+def _chunks(rows: Sequence[Reading], longest: int, chunk: int, tokenizer: Tokenizer) -> Iterator[Batch]:
+    for at in range(0, longest, chunk):
+        yield gather([(row, at) for row in rows], min(chunk, longest - at), tokenizer)

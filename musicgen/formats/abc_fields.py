@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-from musicgen.score import TICKS_PER_QUARTER
+from musicgen.score import DENOMINATORS, TICKS_PER_QUARTER
 
 
 class FieldError(ValueError):
@@ -89,7 +89,7 @@ def parse_metre(value: str) -> tuple[int, int] | None:
     if not match:
         return None
     numerator, denominator = sum(int(n) for n in match[1].split("+")), int(match[2])
-    if not 0 < numerator <= 128 or denominator not in (1, 2, 4, 8, 16, 32, 64):
+    if not 0 < numerator <= 128 or denominator not in DENOMINATORS:
         raise FieldError(f"M:{value} is no metre; write it as M:4/4")
     return numerator, denominator
 
@@ -108,7 +108,7 @@ def parse_tempo(value: str, unit: int) -> float | None:
     """
     text = re.sub(r'"[^"]*"?', " ", value)
     lengths, equals, number = text.rpartition("=")
-    match = re.search(r"\d{1,4}(?:\.\d+)?", number)
+    match = re.search(r"\d{1,9}(?:\.\d+)?", number)
     if not match:
         return None
     if equals and "/" in lengths:

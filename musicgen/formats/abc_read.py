@@ -51,6 +51,7 @@ from musicgen.score import (
 )
 from musicgen.score.edit import changes
 
+MAX_LINE = 100_000
 MAX_NOTES = 200_000
 """Notes of one tune beyond which it is refused."""
 
@@ -171,8 +172,11 @@ class TuneReader:
                 if not in_header:
                     self.open_body()
             else:
+                if len(line) > MAX_LINE:
+                    raise self.error(f"a line of {len(line):,} characters, more than the {MAX_LINE:,} that are read")
                 self.read_body_line(line)
-                if sum(len(voice.notes) for voice in self.voices.values()) + len(self.template.notes) > MAX_NOTES:
+                voices = (*self.voices.values(), self.template)
+                if sum([len(voice.notes) + len(voice.graces) for voice in voices]) > MAX_NOTES:
                     raise self.error(f"more than {MAX_NOTES:,} notes in one tune; split it")
         if in_header:
             self.line = first_line

@@ -14,6 +14,7 @@ from musicgen.score import bar_ticks
 MAX_TICKS = 2**30
 """Length of one tune beyond which it is refused."""
 
+MAX_BARS = 20_000
 MAX_REST_BARS = 1000
 """Bars of one multi-measure rest beyond which the tune is refused."""
 
@@ -191,6 +192,8 @@ class Voice:
         self.last = None
         if self.at > MAX_TICKS * FINE:
             raise FieldError("the tune is too long; a rest must be wrong")
+        if len(self.bars) > MAX_BARS:
+            raise FieldError(f"more than {MAX_BARS:,} bars in one tune; a rest must be wrong")
 
     def open_overlay(self, bars: int) -> None:
         """& goes back to the last barline, && to the one before it, and so on (ABC 2.1, 7.4): a voice of its own, which
@@ -234,6 +237,8 @@ class Voice:
         self.accidentals.clear()
         if self.at > self.bars[-1]:
             self.bars.append(self.at)
+            if len(self.bars) > MAX_BARS:
+                raise FieldError(f"more than {MAX_BARS:,} bars in one tune; split it")
 
     def leave(self) -> None:
         """The jumps written over this bar are made at its end."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from contextlib import suppress
 from pathlib import Path
 
 from musicgen.errors import FormatError, UnsupportedFormat
@@ -86,17 +87,20 @@ def write_score(score: Score, path: str | Path, mark_from: int | None = None) ->
     path = Path(path)
     if path.suffix.lower() not in WRITERS:
         raise UnsupportedFormat(f"{path}: no writer for {path.suffix!r}; known: {' '.join(WRITERS)}")
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.part{path.suffix}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         writer = _module(WRITERS[path.suffix.lower()])
         if WRITERS[path.suffix.lower()] == "musicxml":
             writer.write(score, temporary, mark_from=mark_from)
         else:
             writer.write(score, temporary)
         temporary.replace(path)
+    except OSError as error:
+        raise FormatError(f"{path}: {error.strerror or error}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def _module(name: str):

@@ -50,7 +50,7 @@ class Head:
 
 def read_kern(path: Path) -> list[Score]:
     """The scores in a .krn file, as written. Raises FormatError: no kern, too large; and whatever music21 raises."""
-    lines = _decode(path.read_bytes()).splitlines()
+    lines = _decode(path.read_bytes()).replace("\r\n", "\n").replace("\r", "\n").split("\n")
     _check_size(lines, path)
     lines, heads = _prepare(lines)
     streams = pieces(_parse(lines, path))

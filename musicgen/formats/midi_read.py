@@ -1,7 +1,8 @@
 """MIDI files to scores, through symusic: structs of arrays straight into numpy.
 
 What of the file is no part of a Score is left: controllers, pitch bends, lyrics, modes other than major and minor. A
-first metre of one short bar is a pickup; a part whose program another track sets has that program.
+first metre of one short bar is a pickup; a part whose program another track sets has that program. symusic drops notes
+that are never let go, and reads names as UTF-8, with a mark for what is none; a note of no length lasts a tick.
 """
 
 from __future__ import annotations
@@ -18,7 +19,18 @@ from symusic.core import ScoreTick
 
 from musicgen.errors import FormatError
 from musicgen.formats.midi_write import DRUM_CHANNEL
-from musicgen.score import DRUM_PROGRAM, NOTE, TICKS_PER_QUARTER, Key, Metre, Part, Score, TempoMap, bar_grid
+from musicgen.score import (
+    DENOMINATORS,
+    DRUM_PROGRAM,
+    NOTE,
+    TICKS_PER_QUARTER,
+    Key,
+    Metre,
+    Part,
+    Score,
+    TempoMap,
+    bar_grid,
+)
 from musicgen.score.edit import from_zero
 from musicgen.score.score import NO_GRACES, PLAIN_TEMPO, unchecked
 
@@ -30,7 +42,6 @@ MAX_TICKS = 2**30
 MAX_BARS = 50_000
 MAX_CHANGES = 50_000
 """Of tempo, of metre and of key."""
-DENOMINATORS = (1, 2, 4, 8, 16, 32, 64)
 MAX_SEARCHED_BYTES = 2**20
 """Up to this size a part without a program is looked for in the other tracks, event by event."""
 

@@ -2,9 +2,9 @@
 track a part on its own channel, drums on channel 10.
 
 What a MIDI file does not hold is lost: parts without notes, rests after the last note, modes other than major and
-minor, repeat signs (they are played out), chord symbols, grace notes. A part without a name is named after its
-instrument. A bar of irregular length is written as a metre of its own, since MIDI has no other word for it. Of two
-notes of one pitch that overlap in one part the first is cut where the second starts.
+minor, repeat signs (they are played out), chord symbols, grace notes, tempi under 3.6 quarters a minute. A part without
+a name is named after its instrument. A bar of irregular length is written as a metre of its own, since MIDI has no
+other word for it. Of two notes of one pitch that overlap in one part the first is cut where the second starts.
 """
 
 from __future__ import annotations
@@ -97,6 +97,8 @@ def written_metres(score: Score) -> list[tuple[int, int, int]]:
     for i, start in enumerate(score.bars.tolist()):
         metre = score.metre_at(start)
         shown = (metre.numerator, metre.denominator)
+        if metre.numerator > 255:  # MIDI has a byte for it
+            shown = _metre_of(metre.ticks) or (255, metre.denominator)
         last = i + 1 == len(score.bars)
         if lengths[i] != metre.ticks and not last:
             shown = _metre_of(int(lengths[i])) or shown
@@ -107,7 +109,7 @@ def written_metres(score: Score) -> list[tuple[int, int, int]]:
 
 def _metre_of(ticks: int) -> tuple[int, int] | None:
     """The plainest numerator/denominator of a bar of that many ticks, quarters before eighths; None if none fits."""
-    for denominator in (4, 8, 16, 32, 64):
+    for denominator in (4, 8, 16, 32, 64, 2, 1):
         beat = 4 * TICKS_PER_QUARTER // denominator
         if ticks % beat == 0 and ticks // beat <= 255:
             return ticks // beat, denominator

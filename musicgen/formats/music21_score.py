@@ -6,8 +6,9 @@ notes joined, bars as they stand, repeat signs kept as signs. music21 is importe
 A tremolo on one note is that note, held for its whole length; a tremolo between two notes or chords is both of them
 held together for the whole span: what sounds is right at every moment, and bars add up.
 
-Knowingly lost: ornaments and arpeggios (the plain note or chord stays), hairpins, lyrics, articulations, spelling,
-microtones (rounded to the semitone). A length that is not a whole number of ticks is rounded to the nearest.
+Knowingly lost: ornaments and arpeggios (the plain note or chord stays), slurs, hairpins, lyrics, articulations,
+spelling, microtones (rounded to the semitone), pitches that MIDI has no number for. A length that is not a whole
+number of ticks is rounded to the nearest.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from musicgen.formats.instruments import (
     program_by_name,
 )
 from musicgen.score import (
+    DENOMINATORS,
     DRUM_PROGRAM,
     TICKS_PER_QUARTER,
     ChordSymbol,
@@ -51,7 +53,7 @@ MAX_PARTS = 64
 MAX_NOTES = 200_000
 """music21 takes some 13 KiB of memory a note; Beethoven's longest movements have under 100,000."""
 
-MAX_BEATS = 256
+MAX_BEATS = 255
 """Of a bar: music21 takes a time that grows with the square of a metre's numerator."""
 
 MOST_TIMES = 16
@@ -424,7 +426,7 @@ def _metre(element: Any, onset: int) -> list[Metre]:
         numerator, denominator = int(element.numerator), int(element.denominator)
     except (TypeError, ValueError):
         return []
-    known = numerator >= 1 and denominator in (1, 2, 4, 8, 16, 32, 64)
+    known = numerator >= 1 and denominator in DENOMINATORS
     return [Metre(onset, numerator, denominator)] if known else []
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from musicgen.errors import FormatError
-from musicgen.score import DRUM_PROGRAM, TICKS_PER_QUARTER, Key, Metre, Part, Score, Tempo, notes_array
+from musicgen.score import DENOMINATORS, DRUM_PROGRAM, TICKS_PER_QUARTER, Key, Metre, Part, Score, Tempo, notes_array
 
 if TYPE_CHECKING:
     import pretty_midi
@@ -64,7 +64,7 @@ def from_pretty_midi(pm: pretty_midi.PrettyMIDI) -> Score:
     metres = [
         Metre(ticks(m.time), m.numerator, m.denominator)
         for m in pm.time_signature_changes
-        if m.denominator in (1, 2, 4, 8, 16, 32, 64)
+        if m.denominator in DENOMINATORS
     ]
     keys = [_key(ticks(k.time), int(k.key_number)) for k in pm.key_signature_changes]
     return Score(

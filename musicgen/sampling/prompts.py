@@ -29,7 +29,7 @@ from musicgen.tokens.bars_vocabulary import (
     UNIT,
     part_values,
 )
-from musicgen.tokens.grid_grammar import GridCursor
+from musicgen.tokens.grid_grammar import REST, GridCursor
 from musicgen.tokens.performance_grammar import PerformanceCursor
 
 SLACK = TICKS_PER_QUARTER // 8
@@ -85,10 +85,7 @@ def bars_prompt(fragment: Score, heard: Score, tokenizer: BarsTokenizer, seen: S
     """The fragment for the `bars` tokenizer: its last bar made full, its instruments lent programs the model knows."""
     read = settle(heard)
     last = int(read.bars[-1])
-    bar = max(read.metre_at(last).ticks, read.length - last)
-    if bar > LONGEST_BAR * UNIT:
-        quarters = bar / TICKS_PER_QUARTER
-        raise FinishError(f"bar {len(read.bars)} is {quarters:g} quarters long; a `bars` model holds 8 at most")
+    bar = _check_bar(read, "bars")
     lent = lend_programs(read.parts, seen)
     steps = tokenizer.encode(replace(read, parts=lent, signs=()), unfinished=True)
     playing = [i for i, part in enumerate(read.parts) if len(part.notes)]
@@ -142,8 +139,12 @@ def melody_prompt(fragment: Score, heard: Score, tokenizer: AbcTokenizer, seen: 
 
 
 def grid_prompt(fragment: Score, heard: Score, tokenizer: GridTokenizer, seen: Sequence[int] | None) -> Prompt:
-    """The fragment for the `grid` tokenizer: a part a voice, its last bar left open; what sounds may be held on."""
+    """The fragment for the `grid` tokenizer: a part a voice, its last bar left open; what sounds is let go at the seam.
+
+    Without holds (`tokenizer.holds`) a pitch that goes on over the seam is struck again there.
+    """
     read = settle(heard)
+    _check_bar(read, "grid")
     steps = tokenizer.encode(read, unfinished=True)
     playing = [i for i, part in enumerate(read.parts) if len(part.notes)]
     begun = tokenizer.decode(steps)
@@ -152,6 +153,7 @@ def grid_prompt(fragment: Score, heard: Score, tokenizer: GridTokenizer, seen: S
     def hold(cursor: GridCursor) -> None:
         cursor.keep_course()
         cursor.ranges = {voice: _range(fragment.parts[i]) for voice, i in enumerate(playing)}
+        cursor.heard = (REST,) * tokenizer.voices
 
     def join(drawn: np.ndarray, bars: int) -> tuple[Score, Score]:
         decoded = tokenizer.decode(np.concatenate([steps, drawn]))
@@ -222,6 +224,16 @@ PROMPTS: dict[str, Callable[..., Prompt]] = {
     "performance": performance_prompt,
 }
 """Tokenizer -> how a fragment becomes its prompt: (fragment, the fragment as heard, tokenizer, parts seen)."""
+
+
+def _check_bar(read: Score, name: str) -> int:
+    """Ticks of the last bar once it is full. Raises FinishError where that is more than a model of bars holds."""
+    last = int(read.bars[-1])
+    bar = max(read.metre_at(last).ticks, read.length - last)
+    if bar > LONGEST_BAR * UNIT:
+        quarters = bar / TICKS_PER_QUARTER
+        raise FinishError(f"bar {len(read.bars)} is {quarters:g} quarters long; a `{name}` model holds 8 at most")
+    return bar
 
 
 def _join(

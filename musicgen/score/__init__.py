@@ -2,6 +2,7 @@
 
 from musicgen.score.edit import bars_between, clip, quantise, transpose, unfold
 from musicgen.score.score import (
+    DENOMINATORS,
     DRUM_PROGRAM,
     GRACE,
     NOTE,
@@ -21,6 +22,7 @@ from musicgen.score.score import (
 )
 
 __all__ = [
+    "DENOMINATORS",
     "DRUM_PROGRAM",
     "GRACE",
     "NOTE",

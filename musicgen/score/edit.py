@@ -124,7 +124,8 @@ def paste(pieces: list[tuple[Score, int, int]]) -> Score:
 
 
 MAX_PLAYED_NOTES = 2_000_000
-"""Notes beyond which repeats are not played out: a few signs can ask for any number."""
+MAX_PLAYED_BARS = 100_000
+"""Beyond which repeats are not played out: a few signs can ask for any number."""
 
 _PLAYED = {"repeat_end", "ending", "da_capo", "dal_segno"}
 
@@ -143,9 +144,10 @@ def unfold(score: Score) -> Score:
     if not spans:
         return replace(score, signs=(), order=())
     onsets = np.sort(np.concatenate([np.zeros(0, dtype=np.int32), *(part.notes["onset"] for part in score.parts)]))
-    played = sum(int(np.diff(np.searchsorted(onsets, span))[0]) for span in spans)
-    if played > MAX_PLAYED_NOTES:
-        raise ScoreError(f"{played:,} notes once its repeats are played out, more than {MAX_PLAYED_NOTES:,}; split it")
+    for what, ticks, most in (("notes", onsets, MAX_PLAYED_NOTES), ("bars", score.bars, MAX_PLAYED_BARS)):
+        played = sum(int(np.diff(np.searchsorted(ticks, span))[0]) for span in spans)
+        if played > most:
+            raise ScoreError(f"{played:,} {what} once its repeats are played out, more than {most:,}; split it")
     return merge_short_bars(paste([(score, start, end) for start, end in spans]))
 
 
@@ -167,21 +169,32 @@ def played_spans(score: Score) -> list[tuple[int, int]]:
     onsets: dict[str, list[int]] = {}
     for sign in score.signs:
         onsets.setdefault(sign.kind, []).append(sign.onset)
-    found, at = [], 0
+    found = []
     for jump in [s for s in score.signs if s.kind in ("da_capo", "dal_segno")]:
-        found += _between(spans, at, jump.onset)
+        played, spans = _until(spans, jump.onset)
+        found += played
         segno = [tick for tick in onsets.get("segno", []) if tick < jump.onset]
         target = segno[-1] if segno and jump.kind == "dal_segno" else 0
         fine = [tick for tick in onsets.get("fine", []) if tick > target]
         leave = [tick for tick in onsets.get("to_coda", []) if target < tick]
         coda = [tick for tick in onsets.get("coda", []) if leave and tick >= leave[0]]
         if coda and jump.label != "al fine":
-            return found + _between(once, target, leave[0]) + _between(spans, coda[0], score.length)
+            return found + _between(once, target, leave[0]) + _between(_repeated(score), coda[0], score.length)
         if fine:
             return found + _between(once, target, fine[0])
         found += _between(once, target, jump.onset)
-        at = jump.onset
-    return found + _between(spans, at, score.length)
+    return found + spans
+
+
+def _until(spans: list[tuple[int, int]], tick: int) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    """(what is played until the music comes to `tick` for the last time, what follows)."""
+    arrivals = [i for i, (start, end) in enumerate(spans) if start < tick <= end]
+    if not arrivals:
+        return [], spans
+    last = arrivals[-1]
+    start, end = spans[last]
+    rest = [(tick, end)] if end > tick else []
+    return [*spans[:last], (start, tick)], rest + spans[last + 1 :]
 
 
 def _between(spans: list[tuple[int, int]], start: int, end: int) -> list[tuple[int, int]]:

@@ -65,8 +65,8 @@ class Tempo:
 class TempoMap(Sequence[Tempo]):
     """Tempi in time, as two arrays: a performance has thousands, and only arrays are quick to make and to ask.
 
-    onsets: (n,) int64 ticks, rising, the first 0. bpms: (n,) float64 quarter notes a minute. To Python it is a sequence
-    of Tempo. Raises ScoreError.
+    onsets: (n,) int64 ticks, not falling, the first 0. bpms: (n,) float64 quarter notes a minute. To Python it is a
+    sequence of Tempo. The arrays are frozen. Raises ScoreError.
     """
 
     __slots__ = ("bpms", "onsets")
@@ -82,6 +82,7 @@ class TempoMap(Sequence[Tempo]):
         wrong = np.flatnonzero(~((bpms > 0) & (bpms < 10_000)))
         if len(wrong):
             raise ScoreError(f"a tempo of {bpms[wrong[0]]:g} quarter notes a minute is out of range")
+        onsets.flags.writeable = bpms.flags.writeable = False
         self.onsets, self.bpms = onsets, bpms
 
     @classmethod
@@ -121,6 +122,10 @@ class TempoMap(Sequence[Tempo]):
 PLAIN_TEMPO = TempoMap(np.zeros(1, dtype=np.int64), np.full(1, 120.0))
 
 
+DENOMINATORS = (1, 2, 4, 8, 16, 32, 64)
+"""Note values that a metre can count."""
+
+
 @dataclass(frozen=True)
 class Metre:
     """From `onset` on, bars of numerator/denominator."""
@@ -158,12 +163,11 @@ class Key:
 class Sign:
     """A sign at a barline of a score as written: where repeats, endings and sections begin and stop, and jumps.
 
-    kind: "repeat_start", "repeat_end", "ending" (a volta begins here; `passes` says for which passes),
-    "ending_stop", "double" (a thin double bar), "final" (a repeat's end with `passes` 1 and 2 is played three times);
-    "section" (a part of the piece begins here, `label` is its
-    name); "segno" and "coda" (what is jumped to begins here); "to_coda", "fine", "da_capo" and "dal_segno" (the music
-    leaves here: the onset is the end of the last bar that is played; the `label` of a jump back is "al fine",
-    "al coda" or nothing). At one onset they apply in the order of SIGN_ORDER.
+    kind: "repeat_start", "repeat_end" (with `passes` 1 and 2 the music goes back twice), "ending" (a volta begins here;
+    `passes` says for which passes), "ending_stop", "double" (a thin double bar), "final"; "section" (a part of the
+    piece begins here, `label` is its name); "segno" and "coda" (what is jumped to begins here); "to_coda", "fine",
+    "da_capo" and "dal_segno" (the music leaves here: the onset is the end of the last bar that is played; the `label`
+    of a jump back is "al fine", "al coda" or nothing). At one onset they apply in the order of SIGN_ORDER.
     """
 
     onset: int
@@ -286,7 +290,7 @@ class Score:
                 raise ScoreError(f"{name} must begin at tick 0, found {events[:1]}")
             object.__setattr__(self, name, events)
         for metre in self.metres:
-            if metre.numerator < 1 or metre.denominator not in (1, 2, 4, 8, 16, 32, 64):
+            if metre.numerator < 1 or metre.denominator not in DENOMINATORS:
                 raise ScoreError(f"{metre.numerator}/{metre.denominator} is no metre")
         for key in self.keys:
             if not -7 <= key.fifths <= 7 or key.mode not in MODES:

@@ -57,8 +57,9 @@ def evaluate(
     total = torch.zeros(len(corpus.tokenizer.fields), dtype=torch.float64)
     steps = notes = 0
     for group in whole_pieces(corpus, pieces, streams=streams, chunk=chunk, hide=hide):
-        state = model.initial_state(len(group[0].fresh))
+        state = None
         for batch in group:
+            state = model.initial_state(len(batch.fresh)) if state is None else state
             (inputs, coordinates, targets, valid, _), masks = to_tensors(batch, device)
             outputs, state = model(inputs, coordinates, state)
             total += model.head.nll(outputs, targets, valid, masks).double().sum(dim=0).cpu()

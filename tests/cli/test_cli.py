@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from musicgen.formats import read_score
+from musicgen.formats import read_score, read_scores, write_score
 
 SMALL = [
     "--set",
@@ -147,9 +147,10 @@ def test_tokens_prints_a_score_in_words_bar_by_bar(data):
 
 
 @pytest.mark.parametrize("tokenizer", ["abc", "bars", "grid", "performance"])
-def test_tokens_knows_every_tokenizer_and_answers_in_json(data, tokenizer):
+def test_tokens_knows_every_tokenizer_and_answers_in_json(data, tokenizer, tmp_path):
+    write_score(read_scores(data / "irish" / "tunes.abc")[0], tmp_path / "tune.abc")
     words = ("--tokenizer", tokenizer, "--set", "tokenizer.voices=1", "--json")
-    (piece,) = json.loads(musicgen("tokens", data / "kern" / "new-britain.krn", *words).stdout)
+    (piece,) = json.loads(musicgen("tokens", tmp_path / "tune.abc", *words).stdout)
     assert len(piece["steps"]) == len(piece["words"]) == len(piece["bars"])
     assert piece["bars"] == sorted(piece["bars"])
     assert piece["notes"] > 20
@@ -162,6 +163,28 @@ def test_convert_plays_repeats_out_unless_told_to_keep_them_as_written(tmp_path)
         assert musicgen("convert", tmp_path / "tune.abc", out, *option).returncode == 0
         assert len(read_score(out, as_written=True).bars) == bars
         assert len(read_score(out).bars) == 4
+
+
+def test_a_tune_that_can_not_be_converted_is_said_and_the_others_keep_their_places(tmp_path):
+    good = "X:{0}\nT:{0}\nK:C\nCDEF GABc|\n\n"
+    (tmp_path / "three.abc").write_text(good.format(1) + "X:2\nT:bad\nK:C\nC/0 D|\n\n" + good.format(3))
+    done = musicgen("convert", tmp_path / "three.abc", tmp_path / "out.mid")
+    assert done.returncode == 2
+    assert done.stdout.split() == [str(tmp_path / "out-1.mid"), str(tmp_path / "out-3.mid")]
+    assert "three.abc:9" in done.stderr
+
+
+def test_names_of_any_bytes_are_one_line(tmp_path):
+    folder = tmp_path / "music"
+    folder.mkdir()
+    for name in (b"bad\xff.abc", b"two\nlines.mid", b"good.abc"):
+        Path(os.fsdecode(os.fsencode(folder) + b"/" + name)).write_text("X:1\nK:C\nCDEF GABc|]\n")
+    done = musicgen("check", folder, *SMALL)
+    assert done.returncode == 0, done.stderr
+    assert "two\\nlines.mid" in done.stdout
+    done = musicgen("tokens", folder / "two\nlines.mid")
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_convert_goes_by_suffix(data, tmp_path):

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from musicgen.corpus import Corpus, Piece, compile, compile_corpus, find_source, fingerprint, split_pieces
+from musicgen.corpus import Corpus, Piece, compile_corpus, find_source, fingerprint, split_pieces, units
 from musicgen.corpus.corpus import in_split_order
 from musicgen.errors import CorpusError
 from musicgen.formats import read_score, read_scores, write_score
@@ -89,7 +89,7 @@ def test_reading_in_parallel_gives_the_same_bytes_as_one_by_one(folder, cache):
     for i, tune in enumerate(tunes):
         write_score(tune, folder / f"tune{i}.mid")
     (folder / "bad.mid").write_bytes(b"nonsense")
-    assert len(find_source(folder).scores) >= compile.PARALLEL_FROM
+    assert len(find_source(folder).scores) >= units.PARALLEL_FROM
     one, two = compiled(folder, cache=cache / "1", workers=1), compiled(folder, cache=cache / "2", workers=2)
     assert not two.cached
     for name in ("steps.bin", "melodies.npy", "manifest.json"):
@@ -122,7 +122,7 @@ def never(job):
 
 def test_a_second_run_parses_nothing(folder, cache, monkeypatch):
     first = compiled(folder, cache=cache)
-    monkeypatch.setattr(compile, "encode_file", never)
+    monkeypatch.setattr(units, "encode_file", never)
     again = compiled(folder, cache=cache)
     assert (first.cached, again.cached) == (False, True)
     assert (again.pieces, again.files, again.ignored) == (first.pieces, first.files, first.ignored)
@@ -208,14 +208,14 @@ def test_a_score_without_notes_is_a_line(folder, cache):
 
 
 def test_a_fault_of_our_own_reader_is_a_line_that_asks_to_be_reported(folder, cache, monkeypatch):
-    real = compile.read_tunes
+    real = units.read_tunes
 
     def faulty(path):
         if str(path).endswith(".krn"):
             raise KeyError("oops")
         return real(path)
 
-    monkeypatch.setattr(compile, "read_tunes", faulty)
+    monkeypatch.setattr(units, "read_tunes", faulty)
     report = next(f for f in compiled(folder, cache=cache).files if f.path == "new-britain.krn")
     assert report.kept == 0
     assert "KeyError" in report.skipped[0]

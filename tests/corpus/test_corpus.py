@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from musicgen.corpus import Corpus, compile, compile_corpus, find_source, is_compiled, join, load_corpus, open_corpus
+from musicgen.corpus import (
+    Corpus,
+    compile,
+    compile_corpus,
+    find_source,
+    is_compiled,
+    join,
+    load_corpus,
+    open_corpus,
+    units,
+)
+from musicgen.corpus.corpus import LAYOUT
 from musicgen.errors import CorpusError
 from musicgen.formats import read_scores, write_score
-from musicgen.score import transpose
-from musicgen.tokens import AbcTokenizer, BarsTokenizer
+from musicgen.score import Tempo, transpose
+from musicgen.tokens import TOKENIZERS, AbcTokenizer, BarsTokenizer, PerformanceTokenizer
 
 DATA = Path(__file__).resolve().parents[2] / "data"
 SHARDS = 3
@@ -110,7 +124,7 @@ def test_a_shard_with_nothing_in_it_is_refused(folder):
 def test_a_prepared_folder_is_opened_and_not_compiled_again(folder, cache, tmp_path, monkeypatch):
     made = compile_corpus(find_source(folder), BarsTokenizer(), cache=cache, out=tmp_path / "made", workers=1)
     shutil.rmtree(folder)
-    monkeypatch.setattr(compile, "encode_file", None)
+    monkeypatch.setattr(units, "encode_file", None)
     again = load_corpus(tmp_path / "made", BarsTokenizer())
     assert again.cached
     assert again.key == made.key
@@ -140,7 +154,7 @@ def test_a_corpus_of_another_tokenizer_is_refused(folder, cache, tmp_path):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["steps.bin", "manifest.json"])
+@pytest.mark.parametrize("name", ["steps.bin", "manifest.json", "melodies.npy"])
 def test_a_damaged_corpus_is_refused_in_one_line(folder, cache, tmp_path, name):
     compile_corpus(find_source(folder), BarsTokenizer(), cache=cache, out=tmp_path / "made", workers=1)
     damaged = tmp_path / "made" / name
@@ -154,8 +168,8 @@ def test_a_damaged_corpus_is_refused_in_one_line(folder, cache, tmp_path, name):
 
 
 def test_a_stopped_run_is_gone_on_with(folder, cache, monkeypatch):
-    monkeypatch.setattr(compile, "UNIT_FILES", 4)
-    real, read = compile.encode_file, []
+    monkeypatch.setattr(units, "UNIT_FILES", 4)
+    real, read = units.encode_file, []
 
     def until_the_tenth(job):
         read.append(job[0])
@@ -163,7 +177,7 @@ def test_a_stopped_run_is_gone_on_with(folder, cache, monkeypatch):
             raise KeyboardInterrupt
         return real(job)
 
-    monkeypatch.setattr(compile, "encode_file", until_the_tenth)
+    monkeypatch.setattr(units, "encode_file", until_the_tenth)
     with pytest.raises(KeyboardInterrupt):
         compile_corpus(find_source(folder), BarsTokenizer(), cache=cache, workers=1)
     assert not list(cache.glob("corpora/*"))
@@ -177,7 +191,7 @@ def test_a_stopped_run_is_gone_on_with(folder, cache, monkeypatch):
     assert sorted({*first, *again}) == [str(p) for p in find_source(folder).scores]
     assert told[0] == (8, 24)
     assert told[-1] == (24, 24)
-    monkeypatch.setattr(compile, "encode_file", real)
+    monkeypatch.setattr(units, "encode_file", real)
     whole = compile_corpus(find_source(folder), BarsTokenizer(), cache=cache / "other", workers=1)
     for name in ("steps.bin", "melodies.npy", "manifest.json"):
         assert (whole.folders[0] / name).read_bytes() == (corpus.folders[0] / name).read_bytes()
@@ -195,12 +209,12 @@ def test_killed_in_the_middle_of_a_parallel_run_and_run_again_gives_the_same_byt
     script.write_text(code)
     command = [sys.executable, str(script), str(DATA), str(tmp_path / "cache")]
     run = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    units = tmp_path / "cache" / "units"
-    while run.poll() is None and not list(units.glob("*/*.json")):
+    done = tmp_path / "cache" / "units"
+    while run.poll() is None and not list(done.glob("*/*.json")):
         time.sleep(0.02)
     run.send_signal(signal.SIGKILL)
     run.wait()
-    assert list(units.glob("*/*.json"))
+    assert list(done.glob("*/*.json"))
     subprocess.run(command, check=True)
     whole = compile_corpus(find_source(DATA), BarsTokenizer(), cache=tmp_path / "other", workers=1)
     (resumed,) = (tmp_path / "cache" / "corpora").iterdir()
@@ -237,3 +251,79 @@ def test_a_folder_of_scores_is_no_corpus(folder, cache, tmp_path):
 def test_the_melodies_are_beside_the_pieces(folder, cache):
     corpus = compile_corpus(find_source(folder), BarsTokenizer(), cache=cache, workers=1)
     assert np.load(corpus.folders[0] / "melodies.npy").shape == (len(corpus.pieces), 32)
+
+
+def test_a_file_that_could_not_be_opened_is_tried_again(folder, cache, monkeypatch):
+    real = Path.open
+
+    def locked(self, *arguments, **options):
+        if self.name == "d_intro.mid":
+            raise PermissionError(13, "Permission denied")
+        return real(self, *arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", locked)
+        first = compile_corpus(find_source(folder), BarsTokenizer(), cache=cache, workers=1)
+    again = compile_corpus(find_source(folder), BarsTokenizer(), cache=cache, workers=1)
+    assert not again.cached
+    assert len(again.pieces) == len(first.pieces) + 1
+
+
+def test_another_run_on_the_same_folder_that_ends_first_does_no_harm(folder, cache, monkeypatch):
+    real = compile.read_units
+
+    def overtaken(*arguments):
+        monkeypatch.setattr(compile, "read_units", real)
+        compile_corpus(find_source(folder), BarsTokenizer(), cache=cache, workers=1)
+        shutil.rmtree(cache / "units")
+        real(*arguments)
+        shutil.rmtree(cache / "units")
+
+    monkeypatch.setattr(compile, "read_units", overtaken)
+    corpus = compile_corpus(find_source(folder), BarsTokenizer(), cache=cache, workers=1)
+    assert len(corpus.pieces) == 22
+
+
+def test_a_shard_of_bad_files_alone_is_an_empty_shard_and_merges(folder, cache, tmp_path):
+    bad = tmp_path / "bad"
+    bad.mkdir()
+    (bad / "noise.mid").write_bytes(b"nonsense")
+    empty = compile_corpus(find_source(bad), BarsTokenizer(), cache=cache, out=tmp_path / "empty", workers=1)
+    assert empty.pieces == ()
+    compile_corpus(find_source(folder), BarsTokenizer(), cache=cache, out=tmp_path / "full", workers=1)
+    joined = load_corpus([tmp_path / "empty", tmp_path / "full"], BarsTokenizer())
+    assert len(joined.pieces) == 22
+    assert any(report.path == "noise.mid" and report.skipped for report in joined.files)
+    with pytest.raises(CorpusError, match="no pieces"):
+        load_corpus(tmp_path / "empty", BarsTokenizer())
+
+
+def test_a_name_that_is_not_utf_8_does_no_harm(folder, cache):
+    Path(os.fsdecode(os.fsencode(folder) + b"/bad\xff.abc")).write_text("X:1\nK:C\nCDEF GABc|]\n")
+    corpus = compile_corpus(find_source(folder), BarsTokenizer(), cache=cache, workers=1)
+    assert "bad\udcff.abc" in [report.path for report in corpus.files]
+    assert compile_corpus(find_source(folder), BarsTokenizer(), cache=cache, workers=1).files == corpus.files
+
+
+def test_performances_at_other_tempi_are_not_the_same_in_clock_time(tmp_path, cache):
+    score = read_scores(DATA / "irish" / "tunes.abc")[0]
+    for bpm in (60.0, 90.0):
+        write_score(replace(score, tempos=(Tempo(0, bpm),)), tmp_path / f"{bpm:g}.mid")
+    in_time = compile_corpus(find_source(tmp_path), PerformanceTokenizer(), cache=cache, workers=1)
+    in_bars = compile_corpus(find_source(tmp_path), BarsTokenizer(), cache=cache, workers=1)
+    assert (len(in_time.pieces), len(in_bars.pieces)) == (2, 1)
+
+
+GOLDEN = {
+    "irish": ("abc", "6 381788fd146b4bfd"),
+    "orchestra": ("bars", "6 057bf0ff3970d872"),
+    "freedoom": ("bars", "6 7d47bc71b9ea65dc"),
+}
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_the_layout_is_raised_when_the_same_file_becomes_other_steps(name, cache):
+    tokenizer, expected = GOLDEN[name]
+    corpus = compile_corpus(find_source(DATA / name), TOKENIZERS[tokenizer](), cache=cache, workers=1)
+    found = f"{LAYOUT} {hashlib.sha256((corpus.folders[0] / 'steps.bin').read_bytes()).hexdigest()[:16]}"
+    assert found == expected, "readers or tokenizers changed: raise LAYOUT in corpus/corpus.py, and write this down"

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from musicgen.corpus import compile_corpus, find_source, split_pieces
-from musicgen.corpus.split import SKETCH, groups_of, likeness, melody_sketch, split_places
+from musicgen.corpus import Piece, compile_corpus, find_source, split_pieces
+from musicgen.corpus.split import COMMON, SKETCH, groups_of, likeness, melody_sketch, split_places
 from musicgen.formats import read_score, read_scores, write_score
 from musicgen.score import NOTE, Part, Score, bars_between, notes_array, transpose
 from musicgen.tokens import BarsTokenizer
@@ -63,12 +63,54 @@ def test_another_setting_of_a_tune_is_nearly_the_same_and_a_new_tune_is_not(tune
     assert likeness(melody_sketch(tune), melody_sketch(with_changes(tune, 0.5))) < 0.2
 
 
-def test_scales_and_repeated_notes_say_nothing():
-    scale = notes_array((i * 240, 240, 40 + i, 80) for i in range(40))
-    repeated = notes_array((i * 240, 240, 60, 80) for i in range(40))
-    for notes in (scale, repeated, notes_array(), np.zeros(0, dtype=NOTE)):
-        score = Score(parts=(Part(notes=notes),))
-        assert not melody_sketch(score).any()
+def melody(*pitches: int) -> Score:
+    return Score(parts=(Part(notes=notes_array((i * 240, 240, pitch, 80) for i, pitch in enumerate(pitches))),))
+
+
+def test_a_plain_or_short_melody_is_known_as_a_whole_and_by_nothing_less():
+    scale, longer, short = melody(*range(40, 80)), melody(*range(40, 81)), melody(60, 62, 64, 60)
+    for one in (scale, longer, short):
+        assert likeness(melody_sketch(one), melody_sketch(transpose(one, 3))) == 1
+    assert likeness(melody_sketch(scale), melody_sketch(longer)) == 0
+    assert likeness(melody_sketch(short), melody_sketch(melody(60, 62, 64, 62))) == 0
+
+
+def test_music_without_a_melody_has_no_sketch():
+    for notes in (notes_array(), np.zeros(0, dtype=NOTE)):
+        assert not melody_sketch(Score(parts=(Part(notes=notes),))).any()
+
+
+def test_a_tune_in_more_copies_than_are_held_against_each_other_is_still_one_group(tunes):
+    sketches = np.stack([melody_sketch(tunes[0])] * (COMMON + 30) + [melody_sketch(tunes[1])])
+    assert groups_of(sketches).tolist() == [0] * (COMMON + 30) + [COMMON + 30]
+
+
+def made_of(groups: list[int]) -> list[Piece]:
+    """Pieces of which each number in `groups` makes a group of so many."""
+    fingerprints, numbers = [], []
+    for number, size in enumerate(groups):
+        for member in range(size):
+            fingerprints.append(f"{hash((number, member)) % 2**64:032x}")
+            numbers.append(len(fingerprints) - 1 - member)
+    places = split_places(fingerprints, np.array(numbers))
+    return [
+        Piece("t", "f", i, 1, 1, 1, 1, None, name, split=place, group=fingerprints[number])
+        for i, (name, place, number) in enumerate(zip(fingerprints, places, numbers, strict=True))
+    ]
+
+
+@pytest.mark.parametrize("large", [1, 20, 40, 60])
+def test_a_large_group_does_not_swell_what_is_held_out(large):
+    pieces = made_of([large, *[1] * (100 - large)])
+    train, valid = split_pieces(pieces, 0.1)
+    assert (len(valid), len(train)) == (10, 90)
+
+
+@pytest.mark.parametrize(("groups", "held"), [([5, 7], 5), ([3, 3, 3], 3), ([4], 0), ([1, 1], 1), ([9, 1], 1)])
+def test_where_groups_are_all_there_is_the_smallest_that_fits_is_held_out(groups, held):
+    train, valid = split_pieces(made_of(groups), 0.1)
+    assert len(valid) == held
+    assert len(train) == sum(groups) - held
 
 
 def test_pieces_are_grouped_by_their_melodies_whatever_lies_between(tunes):

@@ -224,7 +224,7 @@ def test_a_chunk_of_100_is_as_long_as(remaining, length):
 
 @pytest.mark.parametrize(("rows", "chunk"), [(1, 64), (3, 50), (4, 10_000), (20, 33)])
 def test_evaluation_plays_each_piece_once_whole_from_its_start(rows, chunk, corpus):
-    groups = whole_pieces(corpus, corpus.pieces, streams=rows, chunk=chunk)
+    groups = [list(group) for group in whole_pieces(corpus, corpus.pieces, streams=rows, chunk=chunk)]
     found = []
     for group in groups:
         assert group[0].fresh.all()
@@ -243,7 +243,7 @@ def test_evaluation_plays_each_piece_once_whole_from_its_start(rows, chunk, corp
 
 
 def test_evaluation_puts_similar_lengths_side_by_side(corpus):
-    groups = whole_pieces(corpus, corpus.pieces, streams=4, chunk=10_000)
+    groups = [list(group) for group in whole_pieces(corpus, corpus.pieces, streams=4, chunk=10_000)]
     lengths = [[int(valid.sum()) for valid in group[0].valid] for group in groups]
     assert [n for row in lengths for n in row] == sorted(p.length - 1 for p in corpus.pieces)
 

@@ -340,7 +340,7 @@ def test_a_bad_tune_leaves_the_others_and_is_told_of():
         ("X:1\nK:C\nZ99999|C\n", "rest of more than"),
         ("X:1\nK:C\nC''''''\n", "out of the MIDI range"),
         ("X:1\nK:G#\nC\n", "more than seven"),
-        ("X:1\nK:C\n" + "C" * 200_001 + "\n", "200,000 notes"),
+        ("X:1\nK:C\n" + "C" * 200_001 + "\n", "200,001 characters"),
     ],
 )
 def test_what_can_not_be_read_is_said_with_its_line(text, what):

@@ -359,7 +359,7 @@ def test_a_charset_that_the_file_names_is_used_where_it_is_not_utf_8():
         ("X:1\nK:C\n" + "".join(f"V:{i}\nC\n" for i in range(65)), r":\d+: more than 64 voices"),
         ("X:1\nK:C\nC|17 D\n", r":3: an ending for pass 17"),
         ("X:1\nK:C\n{g/0}C/0\n", r":3: a note length with denominator 0"),
-        ("X:1\nK:C\n" + "C" * 200_001 + "\n", r":3: more than 200,000 notes"),
+        ("X:1\nK:C\n" + "C" * 200_001 + "\n", r":3: a line of 200,001 characters"),
     ],
 )
 def test_what_is_too_much_is_refused_in_one_line_that_says_where(text: str, what: str):
@@ -449,3 +449,24 @@ def test_as_many_colons_as_stand_at_a_repeat_so_often_it_goes_back(end: str, tim
     score = read_text(f"X:1\nL:1/4\nM:4/4\nK:C\n|:CDEF{end}GABc|]\n")[0]
     assert len(unfold(score).bars) == times + 1
     assert read_text(to_text(score))[0].signs == score.signs
+
+
+@pytest.mark.parametrize(
+    ("music", "why"),
+    [
+        ("C" * 100_001, "characters"),
+        ("\n".join(["CDEF GABc " * 5000] * 6), "notes"),
+        ("M:1/64\n" + "Z1000|" * 30, "bars"),
+        ("\n".join(["C|" * 20_001]), "bars"),
+        ("{" + "c" * 90_000 + "}C\n{" + "c" * 90_000 + "}C\n{" + "c" * 90_000 + "}C", "notes"),
+    ],
+)
+def test_what_would_take_all_memory_is_refused(music: str, why: str):
+    with pytest.raises(FormatError, match=rf"^wild.abc:\d+: .*{why}"):
+        read_text(f"X:1\nM:4/4\nL:1/8\nK:C\n{music}\n", "wild.abc")
+
+
+@pytest.mark.parametrize("tempo", ["1/4=12000", "99999999999999", "1/4=0"])
+def test_a_tempo_out_of_range_is_refused_and_not_cut(tempo: str):
+    with pytest.raises(FormatError, match="no tempo"):
+        read_text(f"X:1\nQ:{tempo}\nK:C\nCDEF|\n")

@@ -149,7 +149,7 @@ def test_where_writing_fails_what_was_there_stays_and_nothing_else(tmp_path, mon
         raise OSError("the disk is full")
 
     monkeypatch.setattr("musicgen.formats.midi.write", fail)
-    with pytest.raises(OSError, match="full"):
+    with pytest.raises(FormatError, match=r"piece\.mid: the disk is full"):
         write_score(score(), path)
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["piece.mid"]

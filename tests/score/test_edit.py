@@ -74,6 +74,12 @@ def test_a_section_that_begins_inside_a_bar_does_not_stop_a_repeat():
     assert letters(unfold(inside)) == "abcabc"
 
 
+def test_bars_of_rest_that_would_take_all_memory_are_refused():
+    score = Score(bars=np.arange(0, 480 * 20_000, 480), length=480 * 20_000, order=("A",) * 100)
+    with pytest.raises(ScoreError, match="bars once its repeats"):
+        unfold(replace(score, signs=(Sign(0, "section", label="A"),)))
+
+
 def test_repeats_that_would_take_all_memory_are_refused():
     score = written("ab", *named((0, "A")), order="A" * 1000)
     crowd = notes_array((i // 50, 1, 60 + i % 50, 80) for i in range(5000))
@@ -313,6 +319,9 @@ PLAYED = {
         written("abcd", (1, "repeat_end"), (2, "repeat_end"), (2, "fine"), (2, "double"), (4, "repeat_end"),
                 (4, "da_capo")),
         "aabbcdcdab",
+    ),
+    "da capo inside a repeat is for the last time": (
+        written("abc", (0, "repeat_start"), (1, "da_capo"), (2, "repeat_end")), "abaabc",
     ),
     "a fine that nothing jumps back for": (written("abc", (2, "fine")), "abc"),
 }  # fmt: skip

@@ -253,3 +253,8 @@ def test_seconds_are_told_of_whole_arrays():
     score = Score(parts=(part((0, 1920, 60, 80)),), tempos=(Tempo(0, 60.0), Tempo(480, 120.0)))
     ticks = np.array([[0, 480], [960, 1440]])
     assert score.seconds_at(ticks).tolist() == [[0.0, 1.0], [1.5, 2.0]]
+
+
+def test_a_tempo_map_can_not_be_written_to():
+    with pytest.raises(ValueError, match="read-only"):
+        Score().tempo_map.bpms[0] = 60
