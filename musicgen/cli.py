@@ -19,7 +19,16 @@ import typer
 
 from musicgen import __version__
 from musicgen.errors import ConfigError, MusicgenError
-from musicgen.terminal import bars_bar, files_bar, in_words, print_next, print_table, printable, train_with_progress
+from musicgen.terminal import (
+    bars_bar,
+    files_bar,
+    in_words,
+    print_next,
+    print_skipped,
+    print_table,
+    printable,
+    train_with_progress,
+)
 
 if TYPE_CHECKING:
     from musicgen.config import RunConfig
@@ -64,13 +73,19 @@ TopPOption = Annotated[
 MinPOption = Annotated[float, typer.Option("--min-p", min=0, max=0.99, help="drop values below this share of the best")]
 
 
-@app.callback()
-def root(
-    version: Annotated[bool, typer.Option("--version", is_eager=True, help="print the version")] = False,
-) -> None:
-    if version:
+def _print_version(asked: bool) -> None:
+    if asked:
         print(f"musicgen {__version__}")
         raise typer.Exit()
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="print the version")
+    ] = False,
+) -> None:
+    """Learn music from a folder of scores, and finish the symphony."""
 
 
 @app.command()
@@ -94,21 +109,22 @@ def check(
         facts["pieces"] = [piece._asdict() for piece in report.pieces]
         print(json.dumps(facts, ensure_ascii=False, indent=1))
         return
-    for file in report.files:
-        for reason in file.skipped:
-            print(printable(f"skipped  {file.path}: {reason}"))
+    print_skipped(report.files)
     for path in report.ignored[:5]:
         print(printable(f"not a score  {path}"))
     if len(report.ignored) > 5:
         print(f"not a score  ... and {len(report.ignored) - 5} more files")
     kept = sum(f.kept > 0 for f in report.files)
     skipped = sum(len(f.skipped) for f in report.files)
+    share = report.left_out / max(report.notes + report.left_out, 1)
+    left_out = f"{report.left_out:,} ({share:.0%}: doubled notes, and what {run.tokenizer.name} does not hold)"
     near = f"{report.near_duplicates} pieces in {report.near_groups} groups, each kept on one side of the split"
     print_table(
         ("files kept", f"{kept} of {len(report.files)}"),
         ("pieces", f"{len(report.pieces):,} kept, {skipped} skipped, {report.duplicates} of them duplicates"),
         ("nearly the same", near),
         ("notes", f"{report.notes:,}"),
+        *([("notes left out", left_out)] if report.left_out else []),
         ("bars", f"{report.bars:,}"),
         ("metres", in_words(report.metres)),
         ("tempi", in_words(report.tempi)),
@@ -121,8 +137,7 @@ def check(
         ),
         ("memory to train", f"about {report.training_mib:,.0f} MiB"),
     )
-    named = " ".join(folders)
-    print_next(f"musicgen train {named} --config {config or 'configs/orchestra-lstm.yaml'} --out checkpoints/mine")
+    print_next(f"musicgen train {' '.join(folders)} {_same_config(run, config, changes)} --out checkpoints/mine")
 
 
 @app.command()
@@ -162,9 +177,7 @@ def prepare(
         facts = {**asdict(report), "folder": str(report.folder), "files": [file._asdict() for file in report.files]}
         print(json.dumps(facts, ensure_ascii=False, indent=1))
         return
-    for file in report.files:
-        for reason in file.skipped:
-            print(printable(f"skipped  {file.path}: {reason}"))
+    print_skipped(report.files)
     print_table(
         ("corpus", f"{report.folder}{' (was there already)' if report.was_there else ''}"),
         ("files kept", f"{sum(f.kept > 0 for f in report.files)} of {len(report.files)}"),
@@ -173,7 +186,7 @@ def prepare(
         ("steps", f"{report.steps:,}, {report.megabytes:.1f} MB"),
     )
     which = out.parent / "*" if out is not None and shard != "1/1" else out or folder
-    print_next(f"musicgen train {which} --config {config or 'configs/orchestra-lstm.yaml'} --out checkpoints/mine")
+    print_next(f"musicgen train {which} {_same_config(run, config, changes)} --out checkpoints/mine")
 
 
 @app.command()
@@ -253,7 +266,7 @@ def finish(
     ] = 32,
     takes: Annotated[int, typer.Option(min=1, max=64, help="how many continuations; all are kept, best first")] = 1,
     new_only: Annotated[bool, typer.Option("--new-only", help="write the continuation alone")] = False,
-    roll: Annotated[Path | None, typer.Option(help="draw the first take as a piano roll, PNG")] = None,
+    roll: Annotated[Path | None, typer.Option(help="draw the first take as a piano roll: .png or .svg")] = None,
     seed: SeedOption = 0,
     temperature: TemperatureOption = 1.0,
     top_k: TopKOption = 0,
@@ -350,12 +363,13 @@ def tokens(
     from musicgen import workflows
 
     named = [f"tokenizer.name={tokenizer}"] if tokenizer else []
-    pieces = workflows.tokens(score, _config(config, [*named, *(changes or [])]))
+    pieces, skipped = workflows.tokens(score, _config(config, [*named, *(changes or [])]))
+    for reason in skipped:
+        print(f"musicgen: left out: {printable(reason)}", file=sys.stderr)
     if as_json:
         found = [{**asdict(p), "steps": p.steps.tolist(), "bars": p.bars.tolist()} for p in pieces]
         print(json.dumps(found, ensure_ascii=False))
-        return
-    for piece in pieces:
+    for piece in [] if as_json else pieces:
         print(
             f"{printable(piece.title)}: {len(piece.steps):,} steps of {', '.join(piece.fields)}; {piece.notes:,} notes"
         )
@@ -365,6 +379,8 @@ def tokens(
                 print(f"bar {number}" if number else "before the first bar")
                 bar = number
             print(f"  {words}")
+    if skipped:
+        raise typer.Exit(2)
 
 
 @app.command()
@@ -475,6 +491,13 @@ def main() -> None:
     except OSError as error:  # no permission, no space: the user's to mend, not a fault of the program
         print(f"musicgen: {error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
         sys.exit(2)
+
+
+def _same_config(run: RunConfig, path: Path | None, changes: list[str] | None) -> str:
+    """The options that give this configuration again; of none, one made for the tokenizer."""
+    made_for = {"abc": "irish", "grid": "chorales-grid", "performance": "performance", "bars": "orchestra"}
+    chosen = path or (None if changes else Path(f"configs/{made_for[run.tokenizer.name]}-lstm.yaml"))
+    return " ".join([*([f"--config {chosen}"] if chosen else []), *(f"--set {change}" for change in changes or [])])
 
 
 def _config(path: Path | None, changes: list[str] | None) -> RunConfig:

@@ -5,16 +5,22 @@ Progress goes to stderr, results to stdout. Off a terminal, training writes one 
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from musicgen.config import RunConfig
+    from musicgen.corpus import FileReport
     from musicgen.training.loop import StepReport
     from musicgen.workflows import TrainReport
+
+
+MOST_ALIKE = 5
+"""Lines of one kind that are printed one by one."""
 
 
 def train_with_progress(
@@ -68,6 +74,11 @@ def train_with_progress(
         )
     if bar is not None:
         bar.close()
+    if not report.valid_pieces and not report.interrupted:
+        print(
+            "nothing was held out: the model learns this by heart, and no loss tells how well; add more scores",
+            file=sys.stderr,
+        )
     if report.interrupted or quiet:
         return report
     unit = "a character" if report.valid and report.valid.per_character is not None else "a note"
@@ -102,7 +113,7 @@ def files_bar() -> Iterator[Callable[[int, int], None]]:
     def show(done: int, total: int) -> None:
         nonlocal bar
         if bar is None:
-            bar = tqdm(total=total, unit="file", desc="reading", file=sys.stderr, disable=None, delay=1, leave=False)
+            bar = tqdm(total=total, unit="file", desc="reading", file=sys.stderr, disable=None, leave=False)
         bar.update(done - bar.n)
 
     try:
@@ -126,6 +137,21 @@ def bars_bar(total: int) -> Iterator[Callable[[int], None]]:
         yield show
     finally:
         bar.close()
+
+
+def print_skipped(files: Sequence[FileReport]) -> None:
+    """A line for what was not kept of each file; where many are alike, the first few and their number."""
+    alike: dict[str, int] = {}
+    for file in files:
+        for reason in file.skipped:
+            # the same words but for names and numbers: "waltz: 2 parts that play", "reel: 3 parts that play"
+            kind = re.sub(r"\d+", "", reason.partition(": ")[2] or reason)
+            alike[kind] = alike.get(kind, 0) + 1
+            if alike[kind] <= MOST_ALIKE:
+                print(printable(f"skipped  {file.path}: {reason}"))
+    for kind, count in alike.items():
+        if count > MOST_ALIKE:
+            print(printable(f"skipped  ... and {count - MOST_ALIKE:,} more like these: {kind.strip()[:90]}"))
 
 
 def printable(text: str) -> str:

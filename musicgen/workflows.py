@@ -23,11 +23,12 @@ from musicgen.checkpoint import Checkpoint, build_model, load_checkpoint
 from musicgen.config import RunConfig, load_config
 from musicgen.corpus import Corpus, FileReport, Piece, compile_corpus, find_source, load_corpus, split_pieces
 from musicgen.corpus.units import PLAYABLE, Progress, no_progress
-from musicgen.errors import CheckpointError, ConfigError, FinishError, FormatError, UnsupportedFormat
-from musicgen.formats import WRITERS, midi_events, read_tunes, write_score
+from musicgen.errors import CheckpointError, ConfigError, FinishError, FormatError, MusicgenError
+from musicgen.formats import WRITERS, midi_events, no_writer, read_tunes, write_score
 from musicgen.sampling import SamplingConfig, Take, Understanding, finish, sample, understand
 from musicgen.score import Score, unfold
 from musicgen.score.timing import as_typed
+from musicgen.tokens import Tokenizer
 from musicgen.training.evaluate import Evaluation, evaluate, unigram
 from musicgen.training.loop import StepReport, Trainer
 
@@ -59,6 +60,8 @@ class CheckReport:
     ignored: tuple[str, ...]
     pieces: tuple[Piece, ...]
     notes: int
+    left_out: int
+    """Notes of the pieces kept that the tokenizer does not hold."""
     bars: int
     steps: int
     metres: dict[str, int]
@@ -71,6 +74,11 @@ class CheckReport:
     parameters: int
     epoch_updates: int
     training_mib: float
+
+
+def commonest(found: Counter[str]) -> dict[str, int]:
+    """What was counted, the most frequent first; by name where counts are equal."""
+    return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
 
 
 def check(where: Places, config: RunConfig, progress: Progress = no_progress) -> CheckReport:
@@ -100,11 +108,12 @@ def check(where: Places, config: RunConfig, progress: Progress = no_progress) ->
         ignored=corpus.ignored,
         pieces=corpus.pieces,
         notes=sum(p.notes for p in corpus.pieces),
+        left_out=sum(p.left_out for p in corpus.pieces),
         bars=sum(p.bars for p in corpus.pieces),
         steps=steps,
-        metres=dict(metres.most_common()),
-        tempi=dict(tempi.most_common()),
-        instruments=dict(instruments.most_common()),
+        metres=commonest(metres),
+        tempi=commonest(tempi),
+        instruments=commonest(instruments),
         duplicates=sum(f.duplicates for f in corpus.files),
         near_duplicates=near[0],
         near_groups=near[1],
@@ -275,8 +284,9 @@ def resume_config(out: str | Path, changes: Sequence[str] = ()) -> RunConfig:
     path = Path(out) / "config.yaml"
     if not path.exists():
         raise CheckpointError(f"{out}: nothing to resume; leave --resume out to begin")
+    saved = load_config(path)
     for change in changes:
-        if change.partition("=")[0].strip() not in RESUMABLE:
+        if change.partition("=")[0].strip() not in RESUMABLE and load_config(path, [change]) != saved:
             raise ConfigError(f"--set {change}: a run that is resumed can change {' and '.join(RESUMABLE)} only")
     return load_config(path, changes)
 
@@ -480,7 +490,7 @@ def finish_score(
     """
     score, out = Path(score), Path(out)
     if out.suffix.lower() not in WRITERS:
-        raise UnsupportedFormat(f"{out}: no writer for {out.suffix!r}; known: {' '.join(WRITERS)}")
+        raise no_writer(out)
     targets = [out, *(out.with_name(f"{out.stem}-take{i + 1}{out.suffix}") for i in range(1, takes))]
     never_over(score, targets)
     loaded = load_checkpoint(checkpoint, choose_device(device))
@@ -550,7 +560,7 @@ def convert(source: str | Path, target: str | Path, as_written: bool = False) ->
     """
     target = Path(target)
     if target.suffix.lower() not in WRITERS:
-        raise UnsupportedFormat(f"{target}: no writer for {target.suffix!r}; known: {' '.join(WRITERS)}")
+        raise no_writer(target)
     tunes = read_tunes(source)
     targets = [target.with_name(f"{target.stem}-{i + 1}{target.suffix}") for i in range(len(tunes))]
     targets = [target] if len(tunes) == 1 else targets
@@ -577,27 +587,34 @@ class TokensReport:
     notes: int
 
 
-def tokens(source: str | Path, config: RunConfig) -> list[TokensReport]:
-    """Every piece of a file as steps. Raises MusicgenError where one can't be read or held."""
+def tokens(source: str | Path, config: RunConfig) -> tuple[list[TokensReport], list[str]]:
+    """(every piece of a file as steps, a line for each that can't be read or held). Raises FormatError."""
     tokenizer = config.tokenizer.build()
-    found = []
+    found, skipped = [], []
     for tune in read_tunes(source):
         if isinstance(tune, FormatError):
-            raise tune
-        score = tune if tokenizer.as_written else unfold(tune)
-        typed = score if tokenizer.clock or Path(source).suffix.lower() not in PLAYABLE else as_typed(score)
-        steps = tokenizer.encode(typed)
-        found.append(
-            TokensReport(
-                score.title or Path(source).stem,
-                tuple(field.name for field in tokenizer.fields),
-                steps,
-                tuple(tokenizer.describe(step) for step in steps),
-                tokenizer.bars_begun(steps),
-                int(tokenizer.is_note(steps).sum()),
-            )
-        )
-    return found
+            skipped.append(str(tune))
+            continue
+        try:
+            found.append(_as_tokens(tune, source, tokenizer))
+        except MusicgenError as error:
+            skipped.append(f"{source}: {tune.title or Path(source).stem}: {error}")
+    return found, skipped
+
+
+def _as_tokens(tune: Score, source: str | Path, tokenizer: Tokenizer) -> TokensReport:
+    score = tune if tokenizer.as_written else unfold(tune)
+    if not tokenizer.clock and Path(source).suffix.lower() in PLAYABLE:
+        score = as_typed(score)
+    steps = tokenizer.encode(score)
+    return TokensReport(
+        title=score.title or Path(source).stem,
+        fields=tuple(field.name for field in tokenizer.fields),
+        steps=steps,
+        words=tuple(tokenizer.describe(step) for step in steps),
+        bars=tokenizer.bars_begun(steps),
+        notes=int(tokenizer.is_note(steps).sum()),
+    )
 
 
 def never_over(source: str | Path, targets: Sequence[Path]) -> None:

@@ -23,7 +23,7 @@ from musicgen.corpus.split import SKETCH, groups_of, split_places
 from musicgen.errors import CorpusError
 from musicgen.tokens import Tokenizer
 
-LAYOUT = 6
+LAYOUT = 7
 """Raised whenever readers or tokenizers change what they make of a file: old caches are then left alone."""
 
 STEPS, MELODIES, MANIFEST = "steps.bin", "melodies.npy", "manifest.json"
@@ -48,6 +48,8 @@ class Piece(NamedTuple):
     """Where the piece stands in the order of the split, 0..1: the lowest are held out for validation."""
     group: str = ""
     """The fingerprint of the first piece that is nearly the same music; its own where there is none."""
+    left_out: int = 0
+    """Notes of the score that the tokenizer does not hold: drums in clock time, doubled notes."""
     store: int = 0
     """Which of the joined corpora holds its steps."""
 

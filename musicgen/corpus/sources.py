@@ -12,7 +12,8 @@ from musicgen.errors import CorpusError
 from musicgen.formats import READERS
 
 MUSIC21 = "music21:"
-HIDDEN_FOLDERS = {".git", "__pycache__"}
+PASSED_OVER = {"__pycache__", "__MACOSX"}
+"""Folders that hold no music of the user's; nor does what begins with a dot."""
 
 
 @dataclass(frozen=True)
@@ -73,15 +74,25 @@ def find_source(where: str | Path, shard: tuple[int, int] = (1, 1)) -> Source:
     return Source(where, root, tuple(name for name, _ in mine), tuple(others), stamp.hexdigest())
 
 
-def _files(folder: str, above: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], os.stat_result]]:
-    """(path below `folder` in parts, its size and times) of every file, at any depth; links to folders are left out."""
-    found = []
+Found = list[tuple[tuple[str, ...], os.stat_result]]
+
+
+def _files(folder: str, above: tuple[str, ...] = (), within: frozenset[str] = frozenset()) -> Found:
+    """(path below `folder` in parts, its size and times) of every file, at any depth, links followed.
+
+    within: the real paths of the folders above, to which no link leads back.
+    """
+    found: Found = []
+    here = os.path.realpath(folder)
+    if here in within:
+        return found
     with os.scandir(folder) as entries:
         for entry in entries:
             try:
-                if entry.is_dir(follow_symlinks=False):
-                    if entry.name not in HIDDEN_FOLDERS:
-                        found += _files(entry.path, (*above, entry.name))
+                if entry.name in PASSED_OVER or entry.name.startswith("."):
+                    continue
+                if entry.is_dir():
+                    found += _files(entry.path, (*above, entry.name), within | {here})
                 elif entry.is_file():
                     found.append(((*above, entry.name), entry.stat()))
             except OSError:

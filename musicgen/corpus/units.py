@@ -86,8 +86,7 @@ def read_units(
             done += len(paths)
         else:
             waiting.append(number)
-    if done:
-        progress(done, total)
+    progress(done, total)
     workers = min(workers or os.cpu_count() or 1, len(waiting))
     if workers <= 1 or total < PARALLEL_FROM:
         for number in waiting:
@@ -110,6 +109,10 @@ def read_units(
             job.result()
             done += len(units[jobs[job]])
             progress(done, total)
+    except KeyboardInterrupt:
+        for worker in multiprocessing.active_children():  # the units in hand are lost, and nothing else
+            worker.terminate()
+        raise
     except BrokenProcessPool:  # a file has brought its worker down: read the rest one by one, to learn which
         pool.shutdown(wait=False, cancel_futures=True)
         for number in waiting:
@@ -195,9 +198,11 @@ def encode_file(job: tuple[str, str, dict]) -> FileFound:
         except Exception as error:
             skipped.append(f"{title}: the tokenizer failed ({type(error).__name__}: {error}); please report it")
             continue
+        notes = int(tokenizer.is_note(steps).sum())
         facts = {
             "title": title,
-            "notes": int(tokenizer.is_note(steps).sum()),
+            "notes": notes,
+            "left_out": max(score.note_count - notes, 0),
             "bars": len(score.bars),
             "parts": len(score.parts),
             "characters": tokenizer.characters(steps),

@@ -1,7 +1,7 @@
 """What the fields of an ABC tune say: K: keys and modes, M: metres, L: unit lengths, Q: tempos, P: the order of parts,
 U: letters for decorations; and which decorations are jumps.
 
-Text comes in, plain values go out. `abc_read` asks when it meets a field; one that makes no sense raises FieldError, to
+Text comes in, plain values go out. `abc_tune` asks when it meets a field; one that makes no sense raises FieldError, to
 which the reader adds the line.
 """
 

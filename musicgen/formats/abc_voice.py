@@ -1,6 +1,6 @@
 """One voice of an ABC tune while it is read: where it stands in time, and what a note, a tie or a barline does to it.
 
-In come lengths, pitches and signs as `abc_read` cuts them from the text; out go the lists of notes, graces, bars and
+In come lengths, pitches and signs as `abc_music` cuts them from the text; out go the lists of notes, graces, bars and
 signs of one voice, in FINE parts of a tick. What can't be raises FieldError, to which the reader adds the line.
 """
 

@@ -51,6 +51,8 @@ def read_tunes(path: str | Path) -> list[Score | FormatError]:
     Raises FormatError where nothing of the file can be read.
     """
     path = Path(path)
+    if path.is_dir():
+        raise FormatError(f"{path}: is a folder; name one file in it")
     if path.suffix.lower() not in READERS:
         known = " ".join(READERS)
         raise UnsupportedFormat(f"{path}: no reader for {path.suffix or 'a file without suffix'!r}; known: {known}")
@@ -79,6 +81,13 @@ def read_score(path: str | Path, as_written: bool = False) -> Score:
     return read_scores(path, as_written)[0]
 
 
+def no_writer(path: Path) -> UnsupportedFormat:
+    """The error that says which suffixes can be written."""
+    if not path.suffix:
+        return UnsupportedFormat(f"{path}: the name needs a suffix, one of {' '.join(WRITERS)}")
+    return UnsupportedFormat(f"{path}: no writer for {path.suffix!r}; known: {' '.join(WRITERS)}")
+
+
 def write_score(score: Score, path: str | Path, mark_from: int | None = None) -> None:
     """Write a score in the format of the suffix, to a temporary file first, then renamed.
 
@@ -86,7 +95,7 @@ def write_score(score: Score, path: str | Path, mark_from: int | None = None) ->
     """
     path = Path(path)
     if path.suffix.lower() not in WRITERS:
-        raise UnsupportedFormat(f"{path}: no writer for {path.suffix!r}; known: {' '.join(WRITERS)}")
+        raise no_writer(path)
     temporary = path.with_name(f".{path.name}.part{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from musicgen.errors import FormatError
-from musicgen.formats.music21_score import MAX_BEATS, MAX_NOTES, MAX_PARTS, SECTION_COMMENT, convert, pieces
+from musicgen.formats.music21_score import MAX_BEATS, MAX_NOTES, MAX_PARTS, convert, pieces
+from musicgen.formats.music21_signs import SECTION_COMMENT
 from musicgen.formats.sections import without_repeats
 from musicgen.score import Score
 

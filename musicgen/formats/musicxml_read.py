@@ -22,17 +22,9 @@ from xml.etree import ElementTree
 
 from musicgen.errors import FormatError, MusicgenError
 from musicgen.formats.kern_read import read_kern
-from musicgen.formats.music21_score import (
-    LEAVING,
-    MAX_BEATS,
-    MAX_NOTES,
-    MAX_PARTS,
-    STAFF_DRUMS,
-    Mark,
-    PartFacts,
-    convert,
-    pieces,
-)
+from musicgen.formats.music21_score import MAX_BEATS, MAX_NOTES, MAX_PARTS, STAFF_DRUMS, convert, pieces
+from musicgen.formats.music21_signs import LEAVING, Mark
+from musicgen.formats.music21_staff import PartFacts
 from musicgen.formats.sections import without_repeats
 from musicgen.score import TICKS_PER_QUARTER, Score, bar_ticks
 

@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from musicgen.errors import FinishError, ScoreError
+from musicgen.errors import FinishError, ScoreError, TokenError
 from musicgen.formats.instruments import family, playing_range
 from musicgen.score import TICKS_PER_QUARTER, Part, Score, Sign, clip
 from musicgen.score.timing import as_typed
 from musicgen.tokens import AbcTokenizer, BarsTokenizer, GridTokenizer, PerformanceTokenizer, Tokenizer
+from musicgen.tokens.abc import in_even_lengths
 from musicgen.tokens.bars_grammar import BarsCursor
 from musicgen.tokens.bars_vocabulary import (
     BAR,
@@ -120,22 +121,34 @@ def bars_prompt(fragment: Score, heard: Score, tokenizer: BarsTokenizer, seen: S
 
 
 def melody_prompt(fragment: Score, heard: Score, tokenizer: AbcTokenizer, seen: Sequence[int] | None) -> Prompt:
-    """The fragment for the `abc` tokenizer: one melody, repeats as written, its last bar left open."""
-    steps = tokenizer.encode(heard, unfinished=True)
+    """The fragment for the `abc` tokenizer: one melody, repeats as written, its last bar left open.
+
+    A melody whose lengths have no symbols, as from most MIDI files, is read in even ones.
+    """
+    read = heard
+    try:
+        steps = tokenizer.encode(read, unfinished=True)
+    except TokenError:
+        read = in_even_lengths(settle(heard))
+        steps = tokenizer.encode(read, unfinished=True)
     playing = [i for i, part in enumerate(fragment.parts) if len(part.notes)]
 
     def join(drawn: np.ndarray, bars: int) -> tuple[Score, Score]:
         decoded = tokenizer.decode(np.concatenate([steps, drawn]))
         new = [part.notes[:0] for part in fragment.parts]
         notes = decoded.parts[0].notes
-        new[playing[0]] = notes[notes["onset"] >= fragment.length]
-        starts = np.concatenate([fragment.bars, decoded.bars[decoded.bars > fragment.bars[-1]]])
+        notes = notes[notes["onset"] >= read.length].copy()
+        stops = notes["onset"] + notes["duration"]
+        notes["onset"] = np.maximum(notes["onset"], fragment.length)  # even lengths may end a few ticks before it
+        notes["duration"] = np.maximum(stops - notes["onset"], 1)
+        new[playing[0]] = notes
+        starts = np.concatenate([read.bars, decoded.bars[decoded.bars > read.bars[-1]]])
         return _join(fragment, new, starts, decoded.length, decoded.signs)
 
     def cursor(bars: int) -> Any:
         return tokenizer.cursor(bars, strict=False)  # real tunes have bars of any length; keep_course ends that
 
-    return Prompt(steps, len(fragment.bars), cursor, lambda cursor: cursor.keep_course(), join)
+    return Prompt(steps, len(read.bars), cursor, lambda cursor: cursor.keep_course(), join)
 
 
 def grid_prompt(fragment: Score, heard: Score, tokenizer: GridTokenizer, seen: Sequence[int] | None) -> Prompt:
@@ -175,13 +188,20 @@ def grid_prompt(fragment: Score, heard: Score, tokenizer: GridTokenizer, seen: S
 def performance_prompt(
     fragment: Score, heard: Score, tokenizer: PerformanceTokenizer, seen: Sequence[int] | None
 ) -> Prompt:
-    """The fragment for the `performance` tokenizer: one instrument, in seconds; new bars are of its last metre."""
+    """The fragment for the `performance` tokenizer: one instrument, in seconds; new bars are of its last metre.
+
+    Several parts of one program are the hands of one player: a new note goes to the one that has played nearest to it.
+    """
     playing = [i for i, part in enumerate(fragment.parts) if len(part.notes)]
-    if len(playing) > 1 or fragment.parts[playing[0]].is_drum:
+    if len({(fragment.parts[i].program, fragment.parts[i].is_drum) for i in playing}) > 1:
         raise FinishError(
-            f"{len(playing)} parts that play, or drums: a `performance` model goes on with one pitched instrument; "
-            "use a `bars` model"
+            f"{len(playing)} parts that play, on different instruments: a `performance` model goes on with one "
+            "pitched instrument; use a `bars` model"
         )
+    if fragment.parts[playing[0]].is_drum:
+        raise FinishError("drums: a `performance` model goes on with one pitched instrument; use a `bars` model")
+    middles = np.array([np.median(fragment.parts[i].notes["pitch"]) for i in playing])
+    ranges = [_range(fragment.parts[i]) for i in playing]
     read = settle(fragment)
     steps = tokenizer.encode(fragment, unfinished=True)
     last = int(read.bars[-1])
@@ -198,7 +218,7 @@ def performance_prompt(
 
     def hold(cursor: PerformanceCursor) -> None:
         cursor.keep_course()
-        cursor.compass = _range(fragment.parts[playing[0]])
+        cursor.compass = min(low for low, _ in ranges), max(high for _, high in ranges)
 
     def join(drawn: np.ndarray, bars: int) -> tuple[Score, Score]:
         end = filled + bars * metre
@@ -210,7 +230,9 @@ def performance_prompt(
         stops = np.minimum(fragment.length + np.rint(stops * ticks_per_ms).astype(np.int64), end)
         notes["duration"] = np.maximum(stops - onsets, 1)
         new = [part.notes[:0] for part in fragment.parts]
-        new[playing[0]] = notes
+        hand = np.abs(notes["pitch"][:, None] - middles).argmin(axis=1)
+        for i, number in enumerate(playing):
+            new[number] = notes[hand == i]
         starts = np.concatenate([read.bars, filled + metre * np.arange(bars)])
         return _join(fragment, new, starts, end, fragment.signs)
 

@@ -100,7 +100,7 @@ def as_typed(score: Score) -> Score:
     if found.kind == "played":
         raise ScoreError(
             f"played, not typed: onsets are {found.error:.2f} of a grid step off on average (0.25 is random), "
-            "so it has no usable bar lines; use the performance tokenizer"
+            "so it has no usable bar lines; use a model of clock time (configs/performance-lstm.yaml)"
         )
     return straighten(score, found)
 

@@ -8,14 +8,16 @@ Knowingly lost, and nowhere else anything: title, tempo, the instrument and its 
 grace notes, chord symbols, names of sections with their order, jumps (D.C. and the like), how often a repeat is played
 where that is more than twice, a double or final bar beside the end of a repeat, a last barline other than |] or :|, and
 that an ending stops at a plain barline. Where a repeat begins is always written (|:), though tunes often leave it to be
-understood. A tune that the symbols can't hold (several parts, overlapping notes, lengths finer than a 64th, third
-endings) is refused.
+understood. Where a length has no symbol, as in most MIDI files: all timing finer than a grid of 24 to the quarter note,
+and the gap or the overlap of up to a 32nd between a note and the next. A tune that the symbols can't hold (several
+parts, notes that overlap, third endings) is refused.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -23,7 +25,7 @@ import numpy as np
 from musicgen.errors import FormatError, ScoreError, TokenError
 from musicgen.formats.abc_read import VELOCITY, read_text
 from musicgen.formats.abc_write import Speller, cut, key_text, layers, next_tuplet
-from musicgen.score import Part, Score, Sign, transpose
+from musicgen.score import TICKS_PER_QUARTER, Part, Score, Sign, quantise, transpose
 from musicgen.score.edit import with_repeat_starts
 from musicgen.tokens.abc_grammar import (
     BARS_LEFT,
@@ -94,6 +96,13 @@ def positions(symbols: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return ticks, np.cumsum(begins)
 
 
+EVEN_GRID = TICKS_PER_QUARTER // 24
+"""Triplets and 32nds, in ticks."""
+
+NEAR = TICKS_PER_QUARTER // 8
+"""A 32nd note: so much before the next note begins, or after it, a note is taken to stop there."""
+
+
 class AbcTokenizer:
     """ABC as steps of one field. See the module's docstring for what is kept and what is lost.
 
@@ -116,8 +125,7 @@ class AbcTokenizer:
 
     def quantise(self, score: Score) -> Score:
         """The tune as the symbols hold it: decode(encode(score)) equals this. The docstring above says what is lost."""
-        for symbol in symbols_of(score):
-            symbol_id(symbol)  # refuses what can't be held
+        score, _ = held_as(score)
         notes = next(part.notes for part in score.parts if len(part.notes)).copy()
         notes["velocity"] = VELOCITY
         return Score(
@@ -135,7 +143,7 @@ class AbcTokenizer:
         unfinished: the score breaks off; a last bar that is not full stays open, and END is left out.
         """
         end = [] if unfinished else [END]
-        symbols = np.array([START, *(symbol_id(s) for s in symbols_of(score, unfinished)), *end], dtype=np.int16)
+        symbols = np.array([START, *held_as(score, unfinished)[1], *end], dtype=np.int16)
         if not self.spelled:
             return symbols[:, None]
         text = spell_out(symbols)
@@ -280,6 +288,45 @@ def symbol_id(symbol: str) -> int:
     return found
 
 
+def held_as(score: Score, unfinished: bool = False) -> tuple[Score, list[int]]:
+    """(the score as the symbols hold it, but for what the module's opening says is lost; the ids of its symbols).
+
+    A score whose lengths all have symbols is held as it is; another one in even lengths.
+    Raises TokenError.
+    """
+    try:
+        return score, [symbol_id(symbol) for symbol in symbols_of(score, unfinished)]
+    except TokenError:
+        even = in_even_lengths(score)
+        if even is score or unfinished:
+            raise
+        return even, [symbol_id(symbol) for symbol in symbols_of(even)]
+
+
+def in_even_lengths(score: Score) -> Score:
+    """A melody's notes on a grid of 24 to the quarter note; each that stops near where the next begins is held to it.
+
+    So a tune from a MIDI file becomes what its player read: there notes stop a little early, or a little late.
+    """
+    playing = [i for i, part in enumerate(score.parts) if len(part.notes)]
+    if len(playing) != 1:
+        return score
+    even = quantise(score, EVEN_GRID)
+    notes = even.parts[playing[0]].notes.copy()
+    onsets = np.unique(notes["onset"])
+    following = np.append(onsets, even.length)[np.searchsorted(onsets, notes["onset"], side="right")]
+    near = np.abs(following - notes["onset"] - notes["duration"]) <= NEAR
+    notes["duration"] = np.where(near & (following > notes["onset"]), following - notes["onset"], notes["duration"])
+    end, length = int((notes["onset"] + notes["duration"]).max()), even.length
+    if end == length and length % 60 and length % 80:  # the last note has no next one: to the nearest 32nd
+        length = (length + 30) // 60 * 60
+        last = notes["onset"] + notes["duration"] == end
+        notes["duration"][last] = np.maximum(length - notes["onset"][last], EVEN_GRID)
+    parts = list(even.parts)
+    parts[playing[0]] = parts[playing[0]].with_notes(notes)
+    return replace(even, parts=tuple(parts), length=max(length, parts[playing[0]].end))
+
+
 def symbols_of(score: Score, unfinished: bool = False) -> list[str]:
     """The tune as symbols, without START and END. Raises TokenError where it is no single melody of known symbols.
 
@@ -289,10 +336,11 @@ def symbols_of(score: Score, unfinished: bool = False) -> list[str]:
     if not parts:
         raise TokenError("no notes to encode")
     if len(parts) > 1 or parts[0].is_drum:
-        raise TokenError(f"{len(parts)} parts with notes, or drums; the ABC tokenizer holds a single melody")
+        found = "drums" if len(parts) == 1 else f"{len(parts)} parts that play"
+        raise TokenError(f"{found}; an abc model holds a single melody: use a bars model (configs/orchestra-lstm.yaml)")
     voices = layers(parts[0])
     if len(voices) > 1:
-        raise TokenError("notes overlap; the ABC tokenizer holds a single voice, with chords")
+        raise TokenError("notes overlap; an abc model holds a single voice, with chords: use a bars model")
     edges = score.bars.tolist()
     if score.length > edges[-1]:
         edges.append(score.length)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from musicgen.score import DRUM_PROGRAM, TICKS_PER_QUARTER, Part
+from musicgen.score import DRUM_PROGRAM, TICKS_PER_QUARTER, Key, Part
 from musicgen.score.edit import transpose_fifths
 from musicgen.score.general_midi import DRUM_NAMES, PITCH_NAMES, PROGRAM_NAMES
 from musicgen.tokens.tokenizer import Coordinate, Field
@@ -59,7 +59,7 @@ PITCH_FIELD = Field(
         *PITCH_NAMES,
         *DRUM_NAMES,
         *(f"{numerator}/{denominator}" for numerator, denominator in METRES),
-        *(f"{fifths:+d} {mode}" for fifths, mode in KEYS),
+        *(Key(0, fifths, mode).name for fifths, mode in KEYS),
         *(f"tempo {bpm:g}" for bpm in TEMPI),
     ),
 )

@@ -387,7 +387,9 @@ class GridTokenizer:
                 raise TokenError(f"part {name!r} is drums, and the grid tokenizer has none; use the bars tokenizer")
         if len(playing) != self.voices:
             shown = ", ".join(names[:MOST_VOICES]) + (", ..." if len(names) > MOST_VOICES else "")
-            raise TokenError(f"needs {self.voices} parts, one a voice; found {len(playing)} that play: {shown}")
+            raise TokenError(
+                f"needs {self.voices} parts, one a voice; found {len(playing)} that play: {shown}; use a bars model"
+            )
         parts, dropped, bent = [], 0, 0
         for part, value in zip(playing, part_values(playing), strict=True):
             notes, under, between = self._top_line(part.notes)

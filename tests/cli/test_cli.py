@@ -44,6 +44,28 @@ def checkpoint(data, tmp_path_factory) -> Path:
     return out
 
 
+def test_version_is_printed():
+    done = musicgen("--version")
+    assert (done.returncode, done.stdout.split()[0]) == (0, "musicgen")
+
+
+def test_many_lines_of_one_kind_are_a_few_and_their_number(data, tmp_path):
+    for i in range(9):
+        shutil.copy(data / "schubert-d759" / "scherzo.mid", tmp_path / f"{i}.mid")
+    write_score(read_scores(data / "irish" / "tunes.abc")[0], tmp_path / "tune.abc")
+    done = musicgen("check", tmp_path, *SMALL, "--set", "tokenizer.name=abc")
+    lines = [line for line in done.stdout.splitlines() if line.startswith("skipped")]
+    assert len(lines) == 6
+    assert "4 more like these" in lines[-1]
+    assert "--set tokenizer.name=abc" in done.stderr
+
+
+def test_check_says_how_many_notes_the_tokenizer_does_not_hold(data):
+    words = ("check", data / "freedoom", *SMALL, "--set", "tokenizer.name=performance", "--json")
+    report = json.loads(musicgen(*words).stdout)
+    assert report["left_out"] > 0.2 * report["notes"]
+
+
 def test_help_names_every_command():
     done = musicgen("--help")
     assert done.returncode == 0
@@ -156,6 +178,15 @@ def test_tokens_knows_every_tokenizer_and_answers_in_json(data, tokenizer, tmp_p
     assert piece["notes"] > 20
 
 
+def test_a_tune_that_has_no_tokens_is_said_and_the_others_are_printed(tmp_path):
+    (tmp_path / "two.abc").write_text("X:1\nT:one\nK:C\nCDEF GABc|\n\nX:2\nT:two\nK:C\nC8 & E4 F4|\n")
+    done = musicgen("tokens", tmp_path / "two.abc", "--tokenizer", "abc")
+    assert done.returncode == 2
+    assert "one: " in done.stdout
+    assert "left out" in done.stderr
+    assert "two: notes overlap" in done.stderr
+
+
 def test_convert_plays_repeats_out_unless_told_to_keep_them_as_written(tmp_path):
     (tmp_path / "tune.abc").write_text("X:1\nL:1/4\nM:4/4\nK:G\nGABc|defg:|\n")
     for option, bars in (((), 4), (("--as-written",), 2)):
@@ -239,6 +270,8 @@ def test_a_place_that_can_not_be_written_is_a_line_and_not_a_traceback(data, tmp
         (("convert", "nowhere.mid", "x.abc"), "nowhere.mid"),
         (("convert", "README.md", "x.abc"), "no reader"),
         (("convert", "data/kern/new-britain.krn", "x.wav"), "no writer"),
+        (("convert", "data/kern/new-britain.krn", "x"), "needs a suffix"),
+        (("convert", "data/kern", "x.mid"), "is a folder"),
         (("check", "data/freedoom", "--set", "model.dims=3"), "known: decoder, dim"),
         (("check", "data/freedoom", "--config", "nowhere.yaml"), "nowhere.yaml"),
         (("check", "music21:bax"), "no such collection"),
@@ -246,7 +279,7 @@ def test_a_place_that_can_not_be_written_is_a_line_and_not_a_traceback(data, tmp
         (("prepare", "data/freedoom", "--shard", "1/2"), "needs --out"),
         (("prepare", "data/freedoom", "--shard", "9/9", "--out", "x"), "is empty"),
         (("tokens", "data/irish/tunes.abc", "--tokenizer", "remi"), "tokenizer.name"),
-        (("tokens", "data/schubert-d759/scherzo.mid", "--tokenizer", "abc"), "parts with notes"),
+        (("tokens", "data/schubert-d759/scherzo.mid", "--tokenizer", "abc"), "parts that play"),
         (("train", "data/freedoom", "--out", "x", "--device", "tpu"), "tpu"),
         (("train", "data/freedoom", "--out", "x", "--set", "training.seed=-1"), "training.seed"),
         (("train", "data/freedoom", "--out", "x", "--resume"), "nothing to resume"),

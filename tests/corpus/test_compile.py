@@ -99,7 +99,7 @@ def test_reading_in_parallel_gives_the_same_bytes_as_one_by_one(folder, cache):
 def test_progress_is_told_file_by_file(folder, cache):
     told = []
     compiled(folder, cache=cache, progress=lambda done, total: told.append((done, total)))
-    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert told == [(0, 4), (1, 4), (2, 4), (3, 4), (4, 4)]
 
 
 def test_the_manifest_says_what_each_file_was_and_what_was_made_of_it(folder, cache):

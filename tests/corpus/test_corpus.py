@@ -315,9 +315,9 @@ def test_performances_at_other_tempi_are_not_the_same_in_clock_time(tmp_path, ca
 
 
 GOLDEN = {
-    "irish": ("abc", "6 381788fd146b4bfd"),
-    "orchestra": ("bars", "6 057bf0ff3970d872"),
-    "freedoom": ("bars", "6 7d47bc71b9ea65dc"),
+    "irish": ("abc", "7 381788fd146b4bfd"),
+    "orchestra": ("bars", "7 057bf0ff3970d872"),
+    "freedoom": ("bars", "7 7d47bc71b9ea65dc"),
 }
 
 

@@ -31,6 +31,23 @@ def test_what_git_and_python_keep_beside_the_music_is_no_music(tmp_path):
     assert [p.name for p in (*source.scores, *source.others)] == ["three.mid"]
 
 
+def test_what_begins_with_a_dot_and_what_macs_leave_behind_is_no_music(tmp_path):
+    for name in ("._one.mid", ".hidden/two.mid", "__MACOSX/._one.mid", "one.mid"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("x")
+    assert find_source(tmp_path).score_names == ("one.mid",)
+
+
+def test_links_to_folders_are_followed_and_lead_nowhere_twice(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "one.mid").write_text("x")
+    (tmp_path / "music").mkdir()
+    (tmp_path / "music" / "linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "back").symlink_to(tmp_path / "music")
+    (tmp_path / "music" / "gone.mid").symlink_to(tmp_path / "nothing")
+    assert find_source(tmp_path / "music").score_names == ("linked/one.mid",)
+
+
 def test_one_file_is_a_source_too():
     path = DATA / "irish" / "tunes.abc"
     source = find_source(path)

@@ -114,7 +114,7 @@ def test_a_file_that_is_not_there_is_refused(tmp_path):
 
 def test_a_folder_named_like_a_file_is_refused(tmp_path):
     (tmp_path / "folder.mid").mkdir()
-    with pytest.raises(FormatError, match=r"folder\.mid: not a file"):
+    with pytest.raises(FormatError, match=r"folder\.mid: is a folder"):
         read_score(tmp_path / "folder.mid")
 
 

@@ -11,7 +11,7 @@ from musicgen.checkpoint import build_model
 from musicgen.config import check_config
 from musicgen.corpus import find_source
 from musicgen.errors import FinishError
-from musicgen.formats import read_score
+from musicgen.formats import read_score, read_scores
 from musicgen.sampling import SamplingConfig, Take, finish
 from musicgen.sampling.prompts import PROMPTS, heard_as
 from musicgen.score import Part, Score, Tempo, clip, notes_array, unfold
@@ -107,8 +107,21 @@ def test_a_violin_piece_in_clock_time_stays_in_the_violins_range(piano):
 
 
 def test_several_parts_are_refused_by_a_model_of_one_instrument(chorale):
-    with pytest.raises(FinishError, match="one pitched instrument"):
-        continued(clip(chorale, int(chorale.bars[4])), {"name": "performance"})
+    band = replace(chorale, parts=(replace(chorale.parts[0], program=40), *chorale.parts[1:]))
+    with pytest.raises(FinishError, match="different instruments"):
+        continued(clip(band, int(band.bars[4])), {"name": "performance"})
+
+
+def test_the_two_hands_of_a_pianist_go_on_each_where_it_has_played(piano):
+    notes = piano.parts[0].notes
+    hands = tuple(Part(name, 0, False, notes[(notes["pitch"] >= 60) == high]) for name, high in (("R", 1), ("L", 0)))
+    fragment = clip(replace(piano, parts=hands), int(piano.bars[4]))
+    (take,) = continued(fragment, {"name": "performance"}, bars=4)
+    assert_kept(fragment, take)
+    right, left = (part.notes["pitch"] for part in take.new.parts)
+    assert len(right)
+    assert len(left)
+    assert right.min() > left.max()
 
 
 # played and typed
@@ -160,3 +173,22 @@ def test_a_fragment_of_drums_alone_is_refused_in_clock_time():
     drums = Score(parts=(Part("Drums", 0, True, notes_array([(0, 480, 36, 80), (480, 480, 38, 80)])),))
     with pytest.raises(FinishError, match="drums"):
         continued(drums, {"name": "performance"})
+
+
+# tunes from MIDI files
+
+
+@pytest.mark.parametrize("cut", [0, 720])
+@pytest.mark.parametrize("early", [0, 1, 3, 11])
+def test_a_tune_whose_notes_stop_early_goes_on_in_even_lengths(data, cut, early):
+    tune = read_scores(data / "irish" / "tunes.abc")[3]
+    notes = tune.parts[0].notes.copy()
+    notes["duration"] = np.maximum(notes["duration"] - early, 1)
+    whole = replace(tune, parts=(tune.parts[0].with_notes(notes),))
+    fragment = clip(whole, int(whole.bars[6]) + cut)
+    fragment = replace(fragment, length=fragment.parts[0].end if early else fragment.length)
+    for take in continued(fragment, {"name": "abc"}, takes=2):
+        assert_kept(fragment, take)
+        full = whole.metres[0].ticks
+        assert take.whole.length == int(fragment.bars[-1]) + 4 * full
+        assert take.notes > 0
