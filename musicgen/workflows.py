@@ -23,11 +23,11 @@ from musicgen.checkpoint import Checkpoint, build_model, load_checkpoint
 from musicgen.config import RunConfig, load_config
 from musicgen.corpus import Corpus, FileReport, Piece, compile_corpus, find_source, load_corpus, split_pieces
 from musicgen.corpus.units import PLAYABLE, Progress, no_progress
-from musicgen.errors import CheckpointError, ConfigError, FinishError, FormatError, MusicgenError
+from musicgen.errors import CheckpointError, ConfigError, FinishError, FormatError, MusicgenError, ScoreError
 from musicgen.formats import WRITERS, midi_events, no_writer, read_tunes, write_score
 from musicgen.sampling import SamplingConfig, Take, Understanding, finish, sample, understand
 from musicgen.score import Score, unfold
-from musicgen.score.timing import as_typed
+from musicgen.score.timing import as_typed, for_notation
 from musicgen.tokens import Tokenizer
 from musicgen.training.evaluate import Evaluation, evaluate, unigram
 from musicgen.training.loop import StepReport, Trainer
@@ -558,7 +558,7 @@ def convert(source: str | Path, target: str | Path, as_written: bool = False) ->
 
     Repeats are played out, unless `as_written` keeps their signs (MIDI has none).
     """
-    target = Path(target)
+    source, target = Path(source), Path(target)
     if target.suffix.lower() not in WRITERS:
         raise no_writer(target)
     tunes = read_tunes(source)
@@ -570,9 +570,19 @@ def convert(source: str | Path, target: str | Path, as_written: bool = False) ->
     files = []
     for tune, path in zip(tunes, targets, strict=True):
         if isinstance(tune, Score):
-            write_score(tune if as_written else unfold(tune), path)
+            score = tune if as_written else unfold(tune)
+            if source.suffix.lower() in PLAYABLE and target.suffix.lower() not in PLAYABLE:
+                score = _for_notation(score, source)
+            write_score(score, path)
             files.append(path)
     return ConvertReport(tuple(files), tuple(str(tune) for tune in tunes if isinstance(tune, FormatError)))
+
+
+def _for_notation(score: Score, source: Path) -> Score:
+    try:
+        return for_notation(score)
+    except ScoreError as error:
+        raise FormatError(f"{source}: can't be written as notes on a page: {error}") from error
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,8 @@ from pathlib import Path
 from musicgen.errors import FormatError
 from musicgen.formats.abc_fields import JUMPS, LETTER_FIFTHS, LETTER_SEMITONES, MODE_OFFSETS, signature_of
 from musicgen.formats.abc_text import escaped
-from musicgen.score import TICKS_PER_QUARTER, Key, Metre, Part, Score, Sign
+from musicgen.formats.notation import tempo_beat
+from musicgen.score import TICKS_PER_QUARTER, Key, Metre, Part, Score, Sign, Tempo
 
 UNIT = TICKS_PER_QUARTER // 2
 """Ticks of L:1/8."""
@@ -74,6 +75,12 @@ def write(score: Score, path: str | Path) -> None:
         raise FormatError(f"{path}: {error.strerror or error}") from error
 
 
+def tempo_text(score: Score, tempo: Tempo) -> str:
+    """What a Q: field says of a tempo: "1/4=120", or "3/8=100" in a compound metre."""
+    dotted, beats = tempo_beat(score, tempo)
+    return f"{'3/8' if dotted else '1/4'}={beats:.6g}"
+
+
 def to_text(score: Score, reference: int = 1) -> str:
     """The score as one ABC tune with the number `reference`, newline at the end."""
     metre, tempo, key = score.metres[0], score.tempos[0], score.keys[0]
@@ -82,7 +89,7 @@ def to_text(score: Score, reference: int = 1) -> str:
     if score.order and all(label in names for label in score.order):
         lines.append("P:" + "".join(names[label] for label in score.order))
     if tempo.bpm != 120:
-        lines.append(f"Q:1/4={tempo.bpm:.6g}")
+        lines.append(f"Q:{tempo_text(score, tempo)}")
     plain = len(score.parts) == 1 and not score.parts[0].name
     if not plain:
         for number, part in enumerate(score.parts, 1):
@@ -281,7 +288,7 @@ def body_lines(score: Score, part: Part, names: dict[str, str] | None) -> list[s
     fields += [(k.onset, f"[K:{key_text(k)}]", k.fifths) for k in score.keys[1:]]
     chords: list[tuple[int, str]] = []
     if names is not None:
-        fields += [(t.onset, f"[Q:1/4={t.bpm:.6g}]", None) for t in score.tempos[1:]]
+        fields += [(t.onset, f"[Q:{tempo_text(score, t)}]", None) for t in score.tempos[1:]]
         chords = [(c.onset, '"' + c.text.replace('"', "'") + '"') for c in score.chord_symbols]
     fields.sort(key=lambda f: f[0])
     graces = grace_chords(part)

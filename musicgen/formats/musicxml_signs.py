@@ -11,6 +11,7 @@ import re
 from xml.etree.ElementTree import Element, SubElement
 
 from musicgen.formats.musicxml_elements import add, clean
+from musicgen.formats.notation import tempo_beat
 from musicgen.score import Score
 
 _LEAVING = {"to_coda": "To Coda", "fine": "Fine", "da_capo": "D.C.", "dal_segno": "D.S."}
@@ -79,8 +80,11 @@ def write_directions(measure: Element, score: Score, start: int, end: int) -> No
         if start <= tempo.onset < end:
             direction = add(measure, "direction", placement="above")
             metronome = add(add(direction, "direction-type"), "metronome")
+            dotted, beats = tempo_beat(score, tempo)
             add(metronome, "beat-unit", "quarter")
-            add(metronome, "per-minute", f"{tempo.bpm:.6g}")
+            if dotted:
+                add(metronome, "beat-unit-dot")
+            add(metronome, "per-minute", f"{beats:.6g}")
             if tempo.onset > start:
                 add(direction, "offset", tempo.onset - start, sound="yes")
             add(direction, "sound", tempo=f"{tempo.bpm:.6g}")

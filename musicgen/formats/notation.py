@@ -12,6 +12,8 @@ from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from functools import lru_cache
 
+from musicgen.score import Metre, Score, Tempo
+
 TYPES = {
     3840: "breve", 1920: "whole", 960: "half", 480: "quarter", 240: "eighth", 120: "16th", 60: "32nd", 30: "64th",
     15: "128th",
@@ -183,6 +185,21 @@ def _odd_tuplet(span: int, size: int, inside: list[int]) -> Tuplet | None:
             if all(abs(p - round(p)) * size / actual <= 0.5 for p in places):
                 return Tuplet(span, span + size, actual, normal, TYPES[size // normal])
     return None
+
+
+def tempo_beat(score: Score, tempo: Tempo) -> tuple[bool, float]:
+    """(whether the beat is a dotted quarter, beats a minute) of one of a score's tempi, as a musician would write it.
+
+    Compound metres beat in dotted quarters, if every tempo there is as plain a number then; a performance of many tempi
+    is left in quarters.
+    """
+    here = [t for t in score.tempos if _beats_in_three(score.metre_at(t.onset))] if len(score.tempos) <= 16 else []
+    dotted = tempo in here and all(round(t.bpm / 1.5, 3) * 1.5 == t.bpm for t in here)
+    return (True, round(tempo.bpm / 1.5, 3)) if dotted else (False, tempo.bpm)
+
+
+def _beats_in_three(metre: Metre) -> bool:
+    return metre.denominator == 8 and metre.numerator % 3 == 0 and metre.numerator > 3
 
 
 def find_tuplets(bounds: list[int], start: int, end: int, beat: int, compound: bool, bar: int) -> list[Tuplet]:

@@ -15,9 +15,8 @@ import numpy as np
 from musicgen.errors import FinishError, ScoreError, TokenError
 from musicgen.formats.instruments import family, playing_range
 from musicgen.score import TICKS_PER_QUARTER, Part, Score, Sign, clip
-from musicgen.score.timing import as_typed
+from musicgen.score.timing import as_typed, in_even_lengths
 from musicgen.tokens import AbcTokenizer, BarsTokenizer, GridTokenizer, PerformanceTokenizer, Tokenizer
-from musicgen.tokens.abc import in_even_lengths
 from musicgen.tokens.bars_grammar import BarsCursor
 from musicgen.tokens.bars_vocabulary import (
     BAR,

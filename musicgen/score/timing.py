@@ -22,6 +22,7 @@ from typing import Literal
 import numpy as np
 
 from musicgen.errors import ScoreError
+from musicgen.score.edit import quantise
 from musicgen.score.score import TICKS_PER_QUARTER, Part, Score
 
 STEP = TICKS_PER_QUARTER // 24
@@ -44,6 +45,8 @@ HABIT = 2.0
 """Mean error that a division must save, for each e-fold by which it is rarer in its part than the commonest."""
 LOOSE = 7.0
 """Mean error for which those two hold; they grow and shrink with the part's own."""
+NEAR = TICKS_PER_QUARTER // 8
+"""A 32nd note: so much before another note begins, or after it, a note is taken to stop there."""
 APART = 40
 """Onsets of one part further apart than this, in ticks, are not one chord."""
 
@@ -219,3 +222,48 @@ def _straight_part(part: Part, bars: np.ndarray, period: int, late: int) -> Part
     ends = np.where((np.abs(near - ends) <= STEP) & (near > straight["onset"]), near, ends)
     straight["duration"] = ends - straight["onset"]
     return part.with_notes(straight)
+
+
+def for_notation(score: Score) -> Score:
+    """The score as a page shows it: straight, and in even lengths if any of its notes starts or stops off the grid.
+
+    Raises ScoreError if it was played without regard to bar lines.
+    """
+    typed = as_typed(score)
+    notes = [part.notes for part in typed.parts if len(part.notes)]
+    times = np.concatenate(
+        [found for n in notes for found in (n["onset"], n["onset"] + n["duration"])] or [np.zeros(0)]
+    )
+    off = [bool((times % step != 0).any()) for step in FINE_STEPS]
+    return in_even_lengths(typed, detached=True) if all(off) else typed
+
+
+def in_even_lengths(score: Score, detached: bool = False) -> Score:
+    """All notes on a grid of 24 to the quarter note; one that stops near where another of its part begins, stops there.
+
+    So a tune from a MIDI file becomes what its player read: there notes stop a little early, or a little late. A last
+    note, which has no next one, stops at the nearest 32nd. detached: one that sounds for a third of the way to the next
+    one, or more, is held to it, if that is at most a quarter note off: what is played short is written long.
+    """
+    even = quantise(score, STEP)
+    off = bool(even.length % 60 and even.length % 80)  # where a last note stops, unless the score's end is told
+    parts = []
+    for part in even.parts:
+        notes = part.notes.copy()
+        ends = notes["onset"] + notes["duration"]
+        places = np.append(np.unique(notes["onset"]), [even.length, 2**31 - 1])
+        after = np.searchsorted(places, ends)
+        for place in (places[np.maximum(after - 1, 0)], places[after]):
+            ends = np.where((np.abs(place - ends) <= NEAR) & (place > notes["onset"]), place, ends)
+        if detached:
+            following = places[np.searchsorted(places, notes["onset"], side="right")]
+            way = following - notes["onset"]
+            held = (way <= TICKS_PER_QUARTER) & (3 * (ends - notes["onset"]) >= way) & (ends < following)
+            ends = np.where(held, following, ends)
+        if off:
+            last = ends == even.length
+            ends[last] = np.maximum((ends[last] + 30) // 60 * 60, notes["onset"][last] + STEP)
+        notes["duration"] = ends - notes["onset"]
+        parts.append(part.with_notes(notes))
+    length = max([0 if off else even.length, *(part.end for part in parts)])
+    return replace(even, parts=tuple(parts), length=length, bars=even.bars[(even.bars < length) | (even.bars == 0)])

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -25,8 +24,9 @@ import numpy as np
 from musicgen.errors import FormatError, ScoreError, TokenError
 from musicgen.formats.abc_read import VELOCITY, read_text
 from musicgen.formats.abc_write import Speller, cut, key_text, layers, next_tuplet
-from musicgen.score import TICKS_PER_QUARTER, Part, Score, Sign, quantise, transpose
+from musicgen.score import Part, Score, Sign, transpose
 from musicgen.score.edit import with_repeat_starts
+from musicgen.score.timing import in_even_lengths
 from musicgen.tokens.abc_grammar import (
     BARS_LEFT,
     BEATS,
@@ -94,13 +94,6 @@ def positions(symbols: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     begins = np.zeros(total, dtype=np.int64)
     begins[marks[is_content[marks] & previous]] = 1
     return ticks, np.cumsum(begins)
-
-
-EVEN_GRID = TICKS_PER_QUARTER // 24
-"""Triplets and 32nds, in ticks."""
-
-NEAR = TICKS_PER_QUARTER // 8
-"""A 32nd note: so much before the next note begins, or after it, a note is taken to stop there."""
 
 
 class AbcTokenizer:
@@ -297,34 +290,10 @@ def held_as(score: Score, unfinished: bool = False) -> tuple[Score, list[int]]:
     try:
         return score, [symbol_id(symbol) for symbol in symbols_of(score, unfinished)]
     except TokenError:
-        even = in_even_lengths(score)
-        if even is score or unfinished:
+        if unfinished:
             raise
+        even = in_even_lengths(score)
         return even, [symbol_id(symbol) for symbol in symbols_of(even)]
-
-
-def in_even_lengths(score: Score) -> Score:
-    """A melody's notes on a grid of 24 to the quarter note; each that stops near where the next begins is held to it.
-
-    So a tune from a MIDI file becomes what its player read: there notes stop a little early, or a little late.
-    """
-    playing = [i for i, part in enumerate(score.parts) if len(part.notes)]
-    if len(playing) != 1:
-        return score
-    even = quantise(score, EVEN_GRID)
-    notes = even.parts[playing[0]].notes.copy()
-    onsets = np.unique(notes["onset"])
-    following = np.append(onsets, even.length)[np.searchsorted(onsets, notes["onset"], side="right")]
-    near = np.abs(following - notes["onset"] - notes["duration"]) <= NEAR
-    notes["duration"] = np.where(near & (following > notes["onset"]), following - notes["onset"], notes["duration"])
-    end, length = int((notes["onset"] + notes["duration"]).max()), even.length
-    if end == length and length % 60 and length % 80:  # the last note has no next one: to the nearest 32nd
-        length = (length + 30) // 60 * 60
-        last = notes["onset"] + notes["duration"] == end
-        notes["duration"][last] = np.maximum(length - notes["onset"][last], EVEN_GRID)
-    parts = list(even.parts)
-    parts[playing[0]] = parts[playing[0]].with_notes(notes)
-    return replace(even, parts=tuple(parts), length=max(length, parts[playing[0]].end))
 
 
 def symbols_of(score: Score, unfinished: bool = False) -> list[str]:

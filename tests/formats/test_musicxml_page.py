@@ -12,9 +12,10 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
+from musicgen.formats.abc import read_text, to_text
 from musicgen.formats.musicxml import read, write
 from musicgen.formats.notation import find_tuplets
-from musicgen.score import Key, Metre, Part, Score, graces_array, notes_array
+from musicgen.score import Key, Metre, Part, Score, Tempo, graces_array, notes_array
 
 VALUES = {"breve": 8, "whole": 4, "half": 2, "quarter": 1, "eighth": Fraction(1, 2)}
 VALUES |= {f"{n}{'nd' if n == 32 else 'th'}": Fraction(4, n) for n in (16, 32, 64, 128)}
@@ -224,3 +225,18 @@ def test_three_notes_for_two_eighths_of_a_jig_are_one_triplet():
     late = [240, 480, 720, 960, 1120, 1280, 1440]  # and ends with it
     (tuplet,) = find_tuplets(late, 0, 1440, 720, True, 1440)
     assert (tuplet.start, tuplet.end) == (960, 1440)
+
+
+@pytest.mark.parametrize(
+    ("metre", "bpm", "abc", "dots"),
+    [((6, 8), 150.0, "Q:3/8=100", 1), ((4, 4), 150.0, "Q:1/4=150", 0), ((3, 8), 150.0, "Q:1/4=150", 0),
+     ((9, 8), 100.0, "Q:1/4=100", 0), ((12, 8), 187.5, "Q:3/8=125", 1)],
+)  # fmt: skip
+def test_compound_metres_beat_in_dotted_quarters_and_no_tempo_is_bent(metre, bpm, abc, dots, tmp_path):
+    notes = notes_array((i * 240, 240, 60 + i, 80) for i in range(12))
+    score = Score(parts=(Part("Flute", 73, notes=notes),), metres=(Metre(0, *metre),), tempos=(Tempo(0, bpm),))
+    assert abc in to_text(score).splitlines()
+    assert read_text(to_text(score))[0].tempos == score.tempos
+    write(score, tmp_path / "tempo.musicxml")
+    assert (tmp_path / "tempo.musicxml").read_text().count("<beat-unit-dot") == dots
+    assert read(tmp_path / "tempo.musicxml")[0].tempos == score.tempos

@@ -13,7 +13,7 @@ import pytest
 from musicgen.errors import ScoreError
 from musicgen.formats import read_score
 from musicgen.score import Metre, Part, Score, notes_array
-from musicgen.score.timing import as_typed, onset_error, straighten, timing, was_played
+from musicgen.score.timing import as_typed, for_notation, in_even_lengths, onset_error, straighten, timing, was_played
 
 DATA = Path(__file__).resolve().parents[2] / "data"
 BUNDLED = sorted(DATA.rglob("*.mid"))
@@ -296,3 +296,32 @@ def test_a_file_of_two_thousand_notes_takes_two_milliseconds():
 
     assert best(timing) < 0.002
     assert best(as_typed) < 0.006  # 2 ms on a free core
+
+
+# for a page
+
+
+def test_notes_that_stop_a_little_early_or_late_are_held_to_the_next():
+    notes = notes_array([(0, 235, 60, 80), (240, 250, 62, 80), (480, 471, 64, 80), (960, 300, 65, 80)])
+    even = in_even_lengths(Score(parts=(Part(notes=notes),)))
+    assert even.parts[0].notes["duration"].tolist() == [240, 240, 480, 300]
+
+
+def test_what_is_played_short_is_written_long_on_a_page_and_nowhere_else():
+    notes = notes_array([(0, 130, 60, 80), (240, 50, 62, 80), (480, 477, 64, 80), (960, 959, 65, 80)])
+    score = Score(parts=(Part(notes=notes),))
+    assert for_notation(score).parts[0].notes["duration"].tolist() == [240, 60, 480, 960]
+    assert in_even_lengths(score).parts[0].notes["duration"].tolist() == [140, 60, 480, 960]
+
+
+def test_a_score_that_is_typed_to_the_tick_is_left_as_it_is(data):
+    score = read_score(data / "schubert-d759" / "scherzo.mid")
+    assert for_notation(score) is score
+
+
+def test_played_music_has_no_page():
+    generator = np.random.default_rng(0)
+    onsets = np.cumsum(generator.integers(50, 500, 200))
+    score = Score(parts=(Part(notes=notes_array((int(at), 100, 60, 80) for at in onsets)),))
+    with pytest.raises(ScoreError, match="played"):
+        for_notation(score)
