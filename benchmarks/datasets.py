@@ -17,9 +17,9 @@ import json
 import os
 import re
 import sys
-from collections import Counter, defaultdict
+from collections import defaultdict
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from tqdm import tqdm
@@ -40,7 +40,7 @@ class Fate:
     held: int = 0
     notes: int = 0
     steps: int = 0
-    refused: Counter[str] = field(default_factory=Counter)
+    refused: dict[str, int] = field(default_factory=dict)
     unequal: list[str] = field(default_factory=list)
 
 
@@ -73,7 +73,8 @@ def main() -> None:
                 add(rows[f"music21:{name.split('/')[0]}" if place == "music21:all" else source.root.name], name, found)
     print_tables(rows)
     if options.json:
-        options.json.write_text(json.dumps({name: asdict(row) for name, row in rows.items()}, indent=1))
+        plain = {name: asdict(replace(row, fates=dict(row.fates))) for name, row in rows.items()}
+        options.json.write_text(json.dumps(plain, indent=1))
     sys.exit(any(fate.unequal for row in rows.values() for fate in row.fates.values()))
 
 
@@ -123,7 +124,7 @@ def add(row: Row, name: str, found: list[dict]) -> None:
         for tokenizer, result in piece["fates"].items():
             counted = row.fates[tokenizer]
             if "refused" in result:
-                counted.refused[result["refused"]] += 1
+                counted.refused[result["refused"]] = counted.refused.get(result["refused"], 0) + 1
                 continue
             counted.held += 1
             counted.notes += result["notes"]
@@ -151,7 +152,7 @@ def print_tables(rows: dict[str, Row]) -> None:
     print("\nRefused by a tokenizer:")
     for music, row in rows.items():
         for name in names:
-            for reason, count in row.fates[name].refused.most_common(4):
+            for reason, count in sorted(row.fates[name].refused.items(), key=lambda found: -found[1])[:4]:
                 print(f"- {music}, {name}: {count} x {reason}")
     for music, row in rows.items():
         for name in names:

@@ -88,7 +88,8 @@ def read_units(
             waiting.append(number)
     progress(done, total)
     workers = min(workers or os.cpu_count() or 1, len(waiting))
-    if workers <= 1 or total < PARALLEL_FROM:
+    pool = _pool(workers) if workers > 1 and total >= PARALLEL_FROM else None
+    if pool is None:
         for number in waiting:
             so_far = done
 
@@ -98,8 +99,6 @@ def read_units(
             encode_unit(units[number], unit_path(folder, number), tokenizer.name, tokenizer.options, count)
             done += len(units[number])
         return
-    spawn = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=spawn, initializer=_ignore_interrupts)
     try:
         jobs: dict[Future, int] = {
             pool.submit(encode_unit, units[n], unit_path(folder, n), tokenizer.name, tokenizer.options): n
@@ -122,6 +121,18 @@ def read_units(
                 progress(min(done, total), total)
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _pool(workers: int) -> ProcessPoolExecutor | None:
+    """Processes to read in; None where none can be started, as from a script that does not guard its main part."""
+    spawn = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, mp_context=spawn, initializer=_ignore_interrupts)
+    try:
+        pool.submit(os.getpid).result()
+    except (BrokenProcessPool, RuntimeError):
+        pool.shutdown(wait=False, cancel_futures=True)
+        return None
+    return pool
 
 
 def _ignore_interrupts() -> None:

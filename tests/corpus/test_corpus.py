@@ -223,6 +223,20 @@ def test_killed_in_the_middle_of_a_parallel_run_and_run_again_gives_the_same_byt
         assert (whole.folders[0] / name).read_bytes() == (resumed / name).read_bytes()
 
 
+@pytest.mark.slow
+def test_a_script_without_a_guarded_main_part_compiles_all_the_same(folder, tmp_path):
+    script = tmp_path / "run.py"
+    script.write_text(
+        "import sys; from pathlib import Path\n"
+        "from musicgen.corpus import compile_corpus, find_source; from musicgen.tokens import BarsTokenizer\n"
+        "source, cache = find_source(sys.argv[1]), Path(sys.argv[2])\n"
+        "print(len(compile_corpus(source, BarsTokenizer(), cache=cache, workers=2).pieces))\n"
+    )
+    words = [sys.executable, str(script), str(folder), str(tmp_path / "cache")]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=120)
+    assert (done.returncode, done.stdout) == (0, "22\n"), done.stderr
+
+
 # opening
 
 
