@@ -42,6 +42,8 @@ MAX_TICKS = 2**30
 MAX_BARS = 50_000
 MAX_CHANGES = 50_000
 """Of tempo, of metre and of key."""
+WORTH_LOOKING = 20_000
+"""Bytes from which on it is quicker to look first whether any program is set."""
 MAX_SEARCHED_BYTES = 2**20
 """Up to this size a part without a program is looked for in the other tracks, event by event."""
 
@@ -228,12 +230,15 @@ def _tempos(found: ScoreTick, ticks: Callable) -> TempoMap:
     sane = arrays["mspq"] > 6000
     onsets, bpm = ticks(arrays["time"][sane].astype(np.int64)), np.round(60e6 / arrays["mspq"][sane], 3)
     if len(onsets) > 1:
-        order = np.argsort(onsets, kind="stable")
-        onsets, bpm = onsets[order], bpm[order]
-        last = np.append(onsets[1:] != onsets[:-1], True)
-        onsets, bpm = onsets[last], bpm[last]
-        new = np.append(True, bpm[1:] != bpm[:-1])
-        onsets, bpm = onsets[new], bpm[new]
+        if (onsets[1:] <= onsets[:-1]).any():
+            order = np.argsort(onsets, kind="stable")
+            onsets, bpm = onsets[order], bpm[order]
+            last = np.append(onsets[1:] != onsets[:-1], True)
+            onsets, bpm = onsets[last], bpm[last]
+        new = bpm[1:] != bpm[:-1]
+        if not new.all():
+            new = np.append(True, new)
+            onsets, bpm = onsets[new], bpm[new]
     if not len(onsets) or onsets[0] != 0:
         onsets, bpm = np.append(0, onsets), np.append(120.0, bpm)
     return TempoMap(onsets, bpm)
@@ -263,7 +268,9 @@ def _with_programs_of_other_tracks(score: Score, data: bytes, path: Path) -> Sco
     """
     if data.count(b"MTrk") < 2 or len(data) > MAX_SEARCHED_BYTES or not _PROGRAM.search(data):
         return score
-    if all(part.program or part.is_drum for part in score.parts) or not _may_borrow(data, len(score.parts)):
+    if all(part.program or part.is_drum for part in score.parts):
+        return score
+    if not _sets_programs(data) or not _may_borrow(data, len(score.parts)):
         return score
     from musicgen.formats.midi_events import find_voices, read_tracks  # not above: it imports this module
 
@@ -284,6 +291,19 @@ def _with_programs_of_other_tracks(score: Score, data: bytes, path: Path) -> Sco
                     part = replace(part, program=voice.sounding)
         parts.append(part)
     return replace(score, parts=tuple(parts))
+
+
+def _sets_programs(data: bytes) -> bool:
+    """Whether a program change other than to piano may stand anywhere: after a delta time, and not within a tempo."""
+    if len(data) < WORTH_LOOKING:
+        return True
+    found = np.frombuffer(data, dtype=np.uint8)
+    at = 5 + np.flatnonzero((found[5:-1] & 0xF0) == 0xC0)
+    at = at[(found[at - 1] < 0x80) & (found[at + 1] > 0) & (found[at + 1] < 0x80)]
+    for back in (3, 4, 5):
+        tempo = (found[at - back] == 0xFF) & (found[at - back + 1] == 0x51) & (found[at - back + 2] == 3)
+        at = at[~tempo]
+    return len(at) > 0
 
 
 def _may_borrow(data: bytes, parts: int) -> bool:
