@@ -25,11 +25,10 @@ from pathlib import Path
 from tqdm import tqdm
 
 from musicgen.corpus import find_source
-from musicgen.corpus.units import PLAYABLE, reason_of
+from musicgen.corpus.units import as_wanted, reason_of
 from musicgen.errors import MusicgenError
 from musicgen.formats.files import read_tunes
-from musicgen.score import Score, unfold
-from musicgen.score.timing import as_typed
+from musicgen.score import Score
 from musicgen.tokens import TOKENIZERS, Tokenizer
 
 
@@ -99,9 +98,7 @@ def look(path: str) -> list[dict]:
 def fate(tune: Score, tokenizer: Tokenizer, path: str) -> dict:
     """{"refused": reason}, or {"equal", "notes", "steps"}."""
     try:
-        score = tune if tokenizer.as_written else unfold(tune)
-        if not tokenizer.clock and Path(path).suffix.lower() in PLAYABLE:
-            score = as_typed(score)
+        score = as_wanted(tune, tokenizer, path)
         steps = tokenizer.encode(score)
     except MusicgenError as error:
         return {"refused": re.sub(r"\d+(\.\d+)?", "N", str(error))[:90]}

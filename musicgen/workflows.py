@@ -22,12 +22,12 @@ from musicgen import checkpoint as checkpoints
 from musicgen.checkpoint import Checkpoint, build_model, load_checkpoint
 from musicgen.config import RunConfig, load_config
 from musicgen.corpus import Corpus, FileReport, Piece, compile_corpus, find_source, load_corpus, split_pieces
-from musicgen.corpus.units import PLAYABLE, Progress, no_progress
+from musicgen.corpus.units import PLAYABLE, Progress, as_wanted, no_progress
 from musicgen.errors import CheckpointError, ConfigError, FinishError, FormatError, MusicgenError, ScoreError
 from musicgen.formats import WRITERS, midi_events, no_writer, read_tunes, write_score
 from musicgen.sampling import SamplingConfig, Take, Understanding, finish, sample, understand
 from musicgen.score import Score, unfold
-from musicgen.score.timing import as_typed, for_notation
+from musicgen.score.timing import for_notation
 from musicgen.tokens import Tokenizer
 from musicgen.training.evaluate import Evaluation, evaluate, unigram
 from musicgen.training.loop import StepReport, Trainer
@@ -613,9 +613,7 @@ def tokens(source: str | Path, config: RunConfig) -> tuple[list[TokensReport], l
 
 
 def _as_tokens(tune: Score, source: str | Path, tokenizer: Tokenizer) -> TokensReport:
-    score = tune if tokenizer.as_written else unfold(tune)
-    if not tokenizer.clock and Path(source).suffix.lower() in PLAYABLE:
-        score = as_typed(score)
+    score = as_wanted(tune, tokenizer, source)
     steps = tokenizer.encode(score)
     return TokensReport(
         title=score.title or Path(source).stem,

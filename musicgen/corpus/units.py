@@ -21,7 +21,7 @@ import numpy as np
 from musicgen.corpus.split import fingerprint, melody_sketch
 from musicgen.errors import MusicgenError
 from musicgen.formats import read_tunes
-from musicgen.score import unfold
+from musicgen.score import Score, unfold
 from musicgen.score.general_midi import PROGRAM_NAMES
 from musicgen.score.timing import as_typed
 from musicgen.tokens import TOKENIZERS, Tokenizer
@@ -88,6 +88,27 @@ def read_units(
             waiting.append(number)
     progress(done, total)
     workers = min(workers or os.cpu_count() or 1, len(waiting))
+    others = multiprocessing.active_children()  # the caller's own processes, if it has any
+    try:
+        _read_waiting(units, folder, waiting, done, total, tokenizer, workers, progress)
+    except KeyboardInterrupt:
+        for worker in multiprocessing.active_children():  # the units in hand are lost, and nothing else
+            if worker not in others:
+                worker.terminate()
+        raise
+
+
+def _read_waiting(
+    units: Sequence[Sequence[str]],
+    folder: Path,
+    waiting: Sequence[int],
+    done: int,
+    total: int,
+    tokenizer: Tokenizer,
+    workers: int,
+    progress: Progress,
+) -> None:
+    """Read the units of those numbers, `workers` at a time; `done` of `total` files are read already."""
     pool = _pool(workers) if workers > 1 and total >= PARALLEL_FROM else None
     if pool is None:
         for number in waiting:
@@ -108,10 +129,6 @@ def read_units(
             job.result()
             done += len(units[jobs[job]])
             progress(done, total)
-    except KeyboardInterrupt:
-        for worker in multiprocessing.active_children():  # the units in hand are lost, and nothing else
-            worker.terminate()
-        raise
     except BrokenProcessPool:  # a file has brought its worker down: read the rest one by one, to learn which
         pool.shutdown(wait=False, cancel_futures=True)
         for number in waiting:
@@ -199,9 +216,7 @@ def encode_file(job: tuple[str, str, dict]) -> FileFound:
             continue
         title = tune.title or Path(path).stem
         try:
-            score = tune if tokenizer.as_written else unfold(tune)
-            if not tokenizer.clock and Path(path).suffix.lower() in PLAYABLE:
-                score = as_typed(score)
+            score = as_wanted(tune, tokenizer, path)
             steps = tokenizer.encode(score)
         except MusicgenError as error:
             skipped.append(f"{title}: {reason_of(error, path)}")
@@ -225,6 +240,15 @@ def encode_file(job: tuple[str, str, dict]) -> FileFound:
         }
         found.append((facts, steps))
     return found, skipped
+
+
+def as_wanted(tune: Score, tokenizer: Tokenizer, path: str | Path) -> Score:
+    """A score as it was read from `path`, the way a tokenizer wants it: repeats played out, and what is loose straight.
+
+    Raises ScoreError where it was played without regard to bar lines and the tokenizer counts in bars.
+    """
+    score = tune if tokenizer.as_written else unfold(tune)
+    return as_typed(score) if not tokenizer.clock and Path(path).suffix.lower() in PLAYABLE else score
 
 
 def reason_of(error: MusicgenError, path: str) -> str:

@@ -711,6 +711,5 @@ def test_movements_of_quartets_are_kept_or_refused_for_what_the_grid_would_lose(
             assert back.note_count >= 0.9 * score.note_count
             assert np.array_equal(FOUR.locate(steps), walked(FOUR, steps)[0])
             assert all(a != b for a, b in pairwise(back.metres))
-    assert kept >= 5
-    assert refused
+    assert (kept, len(refused)) == (8, 1)  # refused: Mozart's K. 458/iii, with its 32nds
     assert all("would be lost at 4 steps a quarter" in why or "needs 4 parts" in why for why in refused)
