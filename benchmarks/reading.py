@@ -242,7 +242,7 @@ def stream_memory(where: str, cache: Path | None) -> dict | None:
         found = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
     million = found["notes"] / 1e6
     print(
-        f"\nAn epoch of {found['notes']:,} notes, {found['batches']:,} batches of 16 streams and up to 256 steps; "
+        f"\nAn epoch of {found['notes']:,} notes, {found['batches']:,} batches of 16 streams and 256 steps; "
         f"steps.bin is {found['file_mib']:.1f} MiB.\n"
         f"Private memory over that before opening: {found['opened']:.1f} MiB once opened, {found['few']:.1f} at most "
         f"while the 16 longest pieces are streamed\n(a batch is {found['batch_mib']:.1f}), {found['all']:.1f} at most "

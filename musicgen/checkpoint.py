@@ -3,17 +3,20 @@
     config.yaml        the whole configuration, defaults filled in
     vocabulary.json    the tokenizer's fields, value by value
     corpus.json        what it was trained on: source, pieces, which values were seen
-    best.safetensors   the weights with the lowest validation loss
+    best.safetensors   the weights (their moving average) with the lowest validation loss
     last.safetensors   the whole state of the run, from which `--resume` goes on
     metrics.jsonl      one line an evaluation
+    tensorboard/       what TensorBoard shows, if `--tensorboard` was given
 
-Each file is written whole, to a temporary name first: a run killed at any moment leaves a checkpoint that loads.
+Each file is written whole, to a temporary name first: a run killed at any moment leaves a checkpoint that loads. What a
+killed run loses is what it did since it last saved; a resumed one does it again, to the same weights.
 """
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +28,7 @@ from torch import Tensor
 from musicgen.config import RunConfig, check_config, dump_config
 from musicgen.decoders.model import Model
 from musicgen.errors import CheckpointError
-from musicgen.tokens import Tokenizer
+from musicgen.tokens import HIDDEN, Tokenizer
 
 BEST, LAST = "best.safetensors", "last.safetensors"
 
@@ -46,7 +49,8 @@ class Checkpoint:
 
 def build_model(config: RunConfig, tokenizer: Tokenizer) -> Model:
     """A new model of that configuration, with fresh weights drawn from torch's generator."""
-    return Model(config.model, [f.size for f in tokenizer.fields], [c.size for c in tokenizer.coordinates])
+    fields, coordinates = [f.size for f in tokenizer.fields], [c.size for c in tokenizer.coordinates]
+    return Model(config.model, fields, coordinates, tokenizer.hearing)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -118,4 +122,14 @@ def load_checkpoint(folder: str | Path, device: torch.device | str = "cpu") -> C
         model.load_state_dict({n.removeprefix("model."): t for n, t in tensors.items()})
     except RuntimeError as error:
         raise CheckpointError(f"{folder}: the weights do not fit config.yaml ({str(error).splitlines()[0]})") from error
+    _withhold(model, tokenizer, config.training.without_coordinates)
     return Checkpoint(folder, config, tokenizer, model.to(device).eval(), facts, corpus)
+
+
+@torch.no_grad()
+def _withhold(model: Model, tokenizer: Tokenizer, names: Sequence[str]) -> None:
+    """Read every value of these coordinates as "not told", as in training: whoever uses the model need not know."""
+    for coordinate, table in zip(tokenizer.coordinates, model.embedding.coordinates, strict=True):
+        if coordinate.name in names:
+            weight = table.get_parameter("weight")
+            weight.copy_(weight[HIDDEN].expand_as(weight).clone())

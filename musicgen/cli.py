@@ -11,6 +11,7 @@ import io
 import json
 import os
 import sys
+import time
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -23,6 +24,7 @@ from musicgen.terminal import (
     bars_bar,
     files_bar,
     in_words,
+    print_dry_run,
     print_next,
     print_skipped,
     print_table,
@@ -40,6 +42,9 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+
+LET_FIRST_SPEAK = 5.0
+"""Seconds that torchrun's other processes wait before they print an error: the first may have met it too."""
 
 
 class Device(StrEnum):
@@ -192,25 +197,66 @@ def prepare(
 @app.command()
 def train(
     folders: FoldersArgument,
-    out: Annotated[Path, typer.Option(help="the checkpoint folder to make")],
+    out: Annotated[Path | None, typer.Option(help="the checkpoint folder to make")] = None,
     config: ConfigOption = None,
     changes: SetOption = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME", help="train for a time, evaluations included: 90s, 10m or 1h30m; the table comes after it"
+        ),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="go on with the run in --out")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="say parameters, memory and minutes by a few steps; keep nothing")
+    ] = False,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="write OUT/tensorboard too (needs the extra of that name)")
+    ] = False,
     device: DeviceOption = Device.auto,
+    as_json: JsonOption = False,
 ) -> None:
-    """Train a model on a folder of scores. Ctrl-C saves; --resume goes on."""
+    """Train a model on a folder of scores. Ctrl-C saves; --resume goes on.
+
+    `torchrun --nproc-per-node 2 -m musicgen train ...` makes it one run in several processes.
+    """
+    changes = [*(changes or []), *([f"training.budget={budget}"] if budget else [])]
+    if dry_run:
+        _dry_run(folders, _config(config, changes), device.value, as_json)
+        return
+    if out is None:
+        raise ConfigError("train: needs --out, the checkpoint folder to make")
     if resume:
         from musicgen.workflows import resume_config
 
-        run = resume_config(out, changes or ())
+        run = resume_config(out, changes)
     else:
         run = _config(config, changes)
-    report = train_with_progress(folders, run, out, resume, device.value)
+    report = train_with_progress(folders, run, out, resume, device.value, quiet=as_json, tensorboard=tensorboard)
+    if as_json and not report.process:
+        from musicgen.runs import as_plain
+
+        print(json.dumps(as_plain(report), ensure_ascii=False, indent=1))
     if report.interrupted:
-        print(f"stopped after step {report.step}; saved in {out}", file=sys.stderr)
-        print_next(f"musicgen train {' '.join(folders)} --out {out} --resume")
+        if not report.process:
+            print(f"stopped after step {report.step}; saved in {out}", file=sys.stderr)
+            print_next(f"musicgen train {' '.join(folders)} --out {out} --resume")
         raise typer.Exit(130)
-    print_next(f"musicgen sample {out} --out out/{out.name} -n 4")
+    if not report.process:
+        print_next(f"musicgen sample {out} --out out/{out.name} -n 4")
+
+
+def _dry_run(folders: list[str], run: RunConfig, device: str, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from musicgen.dry_run import dry_run
+
+    with files_bar() as bar:
+        found = dry_run(folders, run, device=device, on_files=bar)
+    if as_json:
+        print(json.dumps(asdict(found), ensure_ascii=False, indent=1))
+    else:
+        print_dry_run(found, run)
 
 
 @app.command()
@@ -481,7 +527,7 @@ def main() -> None:
     try:
         app()
     except MusicgenError as error:
-        print(f"musicgen: {printable(str(error))}", file=sys.stderr)
+        print(f"musicgen: {_process()}{printable(str(error))}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("musicgen: stopped", file=sys.stderr)
@@ -489,8 +535,20 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()
     except OSError as error:  # no permission, no space: the user's to mend, not a fault of the program
-        print(f"musicgen: {error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
+        print(f"musicgen: {_process()}{error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
         sys.exit(2)
+
+
+def _process() -> str:
+    """Which of torchrun's processes speaks, where it is not the first.
+
+    What all of them meet, the first says: once it has, torchrun ends the others while they wait here.
+    """
+    rank = os.environ.get("RANK", "0")
+    if rank == "0":
+        return ""
+    time.sleep(LET_FIRST_SPEAK)
+    return f"process {rank}: "
 
 
 def _same_config(run: RunConfig, path: Path | None, changes: list[str] | None) -> str:

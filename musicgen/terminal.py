@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from musicgen.config import RunConfig
     from musicgen.corpus import FileReport
-    from musicgen.training.loop import StepReport
-    from musicgen.workflows import TrainReport
+    from musicgen.dry_run import DryRun
+    from musicgen.runs import TrainReport
+    from musicgen.training.loop import StepReport, Trainer
 
 
 MOST_ALIKE = 5
@@ -24,63 +25,93 @@ MOST_ALIKE = 5
 
 
 def train_with_progress(
-    folders: list[str], run: RunConfig, out: Path, resume: bool, device: str, quiet: bool = False
+    folders: list[str],
+    run: RunConfig,
+    out: Path,
+    resume: bool,
+    device: str,
+    quiet: bool = False,
+    tensorboard: bool = False,
 ) -> TrainReport:
-    """Train with a bar on a terminal, and one line an evaluation elsewhere."""
+    """Train with a bar on a terminal, and one line an evaluation elsewhere. quiet: no table at the end."""
     from tqdm import tqdm
 
     from musicgen import workflows
 
     tty = sys.stderr.isatty()
+    budget = run.training.budget
     bar: tqdm | None = None
-    best = float("inf")
+    running: Trainer | None = None
 
-    def start(corpus, parameters: int) -> None:
-        nonlocal bar
+    def start(corpus, trainer) -> None:
+        nonlocal bar, running
+        running = trainer
         where = "from the cache" if corpus.cached else "compiled"
         notes = sum(p.notes for p in corpus.pieces)
+        many = f", {trainer.processes.count} processes" if trainer.processes.count > 1 else ""
         print(
-            f"{len(corpus.pieces):,} pieces, {notes:,} notes ({where}); {run.model.decoder}, {parameters:,} parameters",
+            f"{len(corpus.pieces):,} pieces, {notes:,} notes ({where}); {run.model.decoder}, "
+            f"{trainer.model.parameter_count:,} parameters{many}",
             file=sys.stderr,
         )
-        bar = tqdm(total=run.training.steps, unit="step", disable=not tty, file=sys.stderr)
+        total, unit = (run.training.steps, "step") if budget is None else (round(budget), "s")
+        bar = tqdm(total=total, unit=unit, disable=not tty, file=sys.stderr)
 
     def step(report: StepReport) -> None:
-        nonlocal best
         assert bar is not None
-        bar.update(report.step - bar.n)  # a resumed run begins further on
+        assert running is not None
+        best = f"{running.best_look.per_note:.3f}" if running.best_look else "-"  # also from before a resume
+        gone = report.step if budget is None else min(budget - report.left, budget)
+        bar.update(round(gone) - bar.n)  # a resumed run begins further on
+        notes_a_second = f"{report.notes / report.seconds:,.0f}"
         if report.looked:
             held_out = ""
             if report.evaluation is not None:
-                best = min(best, report.evaluation.per_note)
-                held_out = f"validation {report.evaluation.per_note:.3f} (best {best:.3f})  "
+                held_out = f"validation {report.evaluation.per_note:.3f} (best {best})  "
             if not tty:
+                of = f"/{run.training.steps}" if budget is None else ""
                 print(
-                    f"step {report.step}/{run.training.steps}  loss {report.nats_per_note:.3f} nats a note  "
-                    f"{held_out}{report.tokens / report.seconds:,.0f} tokens/s",
+                    f"step {report.step}{of}  loss {report.nats_per_note:.3f} nats a note  {held_out}"
+                    f"{notes_a_second} notes/s  {report.clipped_share:.0%} clipped  "
+                    f"{report.left / 60:.1f} minutes left",
                     file=sys.stderr,
                     flush=True,
                 )
         if tty and report.step % 5 == 0:
-            shown = {"loss": f"{report.nats_per_note:.3f}"}
-            if best < float("inf"):
-                shown["best valid"] = f"{best:.3f}"
-            shown["tokens/s"] = f"{report.tokens / report.seconds:,.0f}"
+            shown = {"nats a note": f"{report.nats_per_note:.3f}"}
+            if running.best_look:
+                shown["best valid"] = best
+            shown |= {"notes/s": notes_a_second, "clipped": f"{report.clipped_share:.0%}"}
+            shown["minutes left"] = f"{report.left / 60:.1f}"
             bar.set_postfix(shown, refresh=False)
 
     with files_bar() as files:
         report = workflows.train(
-            folders, run, out, resume=resume, device=device, on_files=files, on_start=start, on_step=step
+            folders,
+            run,
+            out,
+            resume=resume,
+            device=device,
+            tensorboard=tensorboard,
+            on_files=files,
+            on_start=start,
+            on_step=step,
         )
     if bar is not None:
         bar.close()
+    if report.process:  # the first of several processes speaks for all
+        return report
     if not report.valid_pieces and not report.interrupted:
         print(
             "nothing was held out: the model learns this by heart, and no loss tells how well; add more scores",
             file=sys.stderr,
         )
-    if report.interrupted or quiet:
-        return report
+    if not report.interrupted and not quiet:
+        _print_run(report, run)
+    return report
+
+
+def _print_run(report: TrainReport, run: RunConfig) -> None:
     unit = "a character" if report.valid and report.valid.per_character is not None else "a note"
 
     def rate(found) -> str:
@@ -91,7 +122,7 @@ def train_with_progress(
 
     print_table(
         ("checkpoint", str(report.folder)),
-        ("parameters", f"{report.parameters:,} ({run.model.decoder}, on {report.device})"),
+        ("parameters", f"{report.parameters:,} ({run.model.decoder}, on {report.device}, {report.precision})"),
         ("pieces", f"{report.pieces:,} to learn from, {report.valid_pieces:,} kept for validation"),
         ("steps", f"{report.step:,}{', stopped early' if report.stopped_early else ''}; best at {report.best_step:,}"),
         ("time", f"{report.seconds / 60:.1f} minutes; {report.clipped_share:.0%} of gradients clipped"),
@@ -100,7 +131,24 @@ def train_with_progress(
             f"unigram {rate(report.unigram)}, train {rate(report.train)}, validation {rate(report.valid)}",
         ),
     )
-    return report
+
+
+def print_dry_run(found: DryRun, run: RunConfig) -> None:
+    """What a run will cost, as a table."""
+    how = "less if it stops early" if run.training.budget is None else "the budget"
+    print_table(
+        ("pieces", f"{found.pieces:,} to learn from, {found.valid_pieces:,} kept for validation"),
+        ("an epoch", f"{found.notes:,} notes, {found.tokens:,} tokens"),
+        ("parameters", f"{found.parameters:,} ({run.model.decoder}, on {found.device}, {found.precision})"),
+        (
+            "memory",
+            f"about {found.memory_mib:,.0f} MiB: weights {found.weights_mib:,.0f}, "
+            f"optimiser {found.optimiser_mib:,.0f}, activations {found.activations_mib:,.0f}; PyTorch comes on top",
+        ),
+        ("speed", f"{found.notes_per_second:,.0f} notes/s, {found.tokens_per_second:,.0f} tokens/s"),
+        ("updates", f"{found.updates:,}, {found.epochs:.1f} epochs"),
+        ("time", f"about {found.minutes:.1f} minutes ({how})"),
+    )
 
 
 @contextmanager

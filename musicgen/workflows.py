@@ -6,47 +6,31 @@ line parses, calls one of these and prints; a notebook or a web page can do the 
 
 from __future__ import annotations
 
-import json
 import math
-import signal
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from musicgen import checkpoint as checkpoints
 from musicgen.checkpoint import Checkpoint, build_model, load_checkpoint
-from musicgen.config import RunConfig, load_config
-from musicgen.corpus import Corpus, FileReport, Piece, compile_corpus, find_source, load_corpus, split_pieces
+from musicgen.config import RunConfig
+from musicgen.corpus import FileReport, Piece, compile_corpus, find_source, load_corpus
 from musicgen.corpus.units import PLAYABLE, Progress, as_wanted, no_progress
+from musicgen.dry_run import dry_run as dry_run
 from musicgen.errors import CheckpointError, ConfigError, FinishError, FormatError, MusicgenError, ScoreError
 from musicgen.formats import WRITERS, midi_events, no_writer, read_tunes, write_score
+from musicgen.runs import Places, choose_device
+from musicgen.runs import TrainReport as TrainReport
+from musicgen.runs import resume_config as resume_config
+from musicgen.runs import train as train
 from musicgen.sampling import SamplingConfig, Take, Understanding, finish, sample, understand
 from musicgen.score import Score, unfold
 from musicgen.score.timing import for_notation
 from musicgen.tokens import Tokenizer
-from musicgen.training.evaluate import Evaluation, evaluate, unigram
-from musicgen.training.loop import StepReport, Trainer
-
-Places = str | Path | Sequence[str | Path]
-"""Where music is: a folder of scores, a file, a collection of music21's, a prepared corpus; or several of them."""
-
-
-def choose_device(name: str) -> torch.device:
-    """auto, cpu, cuda or mps to a device that is there. Raises ConfigError."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if name not in there:
-        raise ConfigError(f"--device {name}: expected auto, cpu, cuda or mps")
-    if not there[name]:
-        raise ConfigError(f"--device {name}: this machine has none that PyTorch can use; leave it out, or use cpu")
-    return torch.device(name)
-
+from musicgen.training.evaluate import Evaluation, evaluate
 
 # ---------------------------------------------------------------------------------------------------------------- check
 
@@ -166,208 +150,6 @@ def prepare(
         megabytes=sum(store.nbytes for store in corpus.stores) / 1e6,
         was_there=corpus.cached,
     )
-
-
-# ---------------------------------------------------------------------------------------------------------------- train
-
-
-@dataclass(frozen=True)
-class TrainReport:
-    """How a run went. Losses of the best weights; `interrupted` if it was stopped before its end and can be resumed."""
-
-    folder: Path
-    parameters: int
-    device: str
-    pieces: int
-    valid_pieces: int
-    step: int
-    best_step: int
-    seconds: float
-    interrupted: bool
-    stopped_early: bool
-    clipped_share: float
-    valid: Evaluation | None
-    train: Evaluation | None
-    unigram: Evaluation | None
-
-
-def train(
-    where: Places,
-    config: RunConfig,
-    out: str | Path,
-    *,
-    resume: bool = False,
-    device: str = "auto",
-    on_files: Progress = no_progress,
-    on_start: Callable[[Corpus, int], None] = lambda corpus, parameters: None,
-    on_step: Callable[[StepReport], None] = lambda report: None,
-) -> TrainReport:
-    """Compile `where`, train, and leave a checkpoint in `out`. Ctrl-C ends after the current step and saves.
-
-    With `resume`, a run in `out` is taken up where its last save left it; `config` is then what `resume_config` gave.
-    Raises CheckpointError if `out` holds a run and `resume` is not given.
-    """
-    out = Path(out)
-    there = (out / checkpoints.LAST).exists()
-    if there and not resume:
-        raise CheckpointError(f"{out}: already holds a run; go on with it by --resume, or choose another --out")
-    if resume and not there:
-        raise CheckpointError(f"{out}: nothing to resume; leave --resume out to begin")
-    if resume:
-        saved = resume_config(out)
-        if (saved.tokenizer, saved.model) != (config.tokenizer, config.model):
-            raise CheckpointError(f"{out}: holds another model than the configuration says; resume with its own")
-    chosen = choose_device(device)
-    tokenizer = config.tokenizer.build()
-    corpus = load_corpus(where, tokenizer, progress=on_files)
-    pieces, valid = split_pieces(corpus.pieces, config.training.valid_share)
-
-    torch.manual_seed(config.training.seed)
-    model = build_model(config, tokenizer)
-    trainer = Trainer(model, corpus, pieces, valid, config.training, chosen)
-    if resume:
-        tensors, facts = checkpoints.read_tensors(out / checkpoints.LAST)
-        if facts["corpus"] != corpus.key:
-            raise CheckpointError(
-                f"{out}: was trained on other music than {corpus.source} holds now; resume needs the same"
-            )
-        trainer.restore(tensors, facts)
-        if config.training.steps > load_config(out / "config.yaml").training.steps:
-            trainer.since_best = 0  # more steps were asked for: an early stop no longer holds
-        _keep_metrics(out, trainer.step)
-    checkpoints.begin(out, config, tokenizer, _corpus_facts(corpus, pieces, valid))
-    on_start(corpus, model.parameter_count)
-
-    def save_last() -> None:
-        facts = {**trainer.facts(), "corpus": corpus.key}
-        checkpoints.write_tensors(out / checkpoints.LAST, trainer.tensors(), facts)
-
-    stop = False
-    with _interruptible() as interrupted:
-        for report in trainer.run():
-            if report.looked:
-                _log_metrics(out, report, trainer)
-                if report.is_best:
-                    facts = {"step": report.step, "loss": trainer.best}
-                    checkpoints.write_tensors(out / checkpoints.BEST, _weights(model), facts)
-                save_last()
-            on_step(report)
-            if interrupted():
-                stop = True
-                break
-    if stop:
-        save_last()
-        if not (out / checkpoints.BEST).exists():
-            checkpoints.write_tensors(out / checkpoints.BEST, _weights(model), {"step": trainer.step, "loss": None})
-    best = load_checkpoint(out, chosen)
-    some = pieces[:: max(1, len(pieces) // max(len(valid), 1))][: max(len(valid), 1)]
-    return TrainReport(
-        folder=out,
-        parameters=model.parameter_count,
-        device=str(chosen),
-        pieces=len(pieces),
-        valid_pieces=len(valid),
-        step=trainer.step,
-        best_step=best.facts.get("step", trainer.step),
-        seconds=trainer.seconds,
-        interrupted=stop and not trainer.finished,
-        stopped_early=trainer.step < config.training.steps and trainer.finished,
-        clipped_share=trainer.clipped / max(trainer.step, 1),
-        valid=None if stop or not valid else evaluate(best.model, corpus, valid),
-        train=None if stop else evaluate(best.model, corpus, some),
-        unigram=None if stop or not valid else unigram(corpus, pieces, valid),
-    )
-
-
-def resume_config(out: str | Path, changes: Sequence[str] = ()) -> RunConfig:
-    """The configuration of the run in `out`, with changes to how long it goes on. Raises MusicgenError."""
-    path = Path(out) / "config.yaml"
-    if not path.exists():
-        raise CheckpointError(f"{out}: nothing to resume; leave --resume out to begin")
-    saved = load_config(path)
-    for change in changes:
-        if change.partition("=")[0].strip() not in RESUMABLE and load_config(path, [change]) != saved:
-            raise ConfigError(f"--set {change}: a run that is resumed can change {' and '.join(RESUMABLE)} only")
-    return load_config(path, changes)
-
-
-RESUMABLE = ("training.steps", "training.patience")
-
-
-def _weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    return {f"model.{name}": value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()}
-
-
-def _corpus_facts(corpus: Corpus, pieces: Sequence[Piece], valid: Sequence[Piece]) -> dict:
-    """For corpus.json: where the music came from, and which values of each field were met in training."""
-    seen: list[set[int]] = [set() for _ in corpus.tokenizer.fields]
-    for piece in pieces:
-        steps = np.asarray(corpus.steps_of(piece))
-        for values, column in zip(seen, steps.T, strict=True):
-            values.update(np.unique(column).tolist())
-    return {
-        "source": corpus.source,
-        "notes": sum(p.notes for p in pieces),
-        "train": [{"title": p.title, "file": p.file, "fingerprint": p.fingerprint} for p in pieces],
-        "valid": [{"title": p.title, "file": p.file, "fingerprint": p.fingerprint} for p in valid],
-        "seen": {f.name: sorted(values) for f, values in zip(corpus.tokenizer.fields, seen, strict=True)},
-    }
-
-
-def _log_metrics(folder: Path, report: StepReport, trainer: Trainer) -> None:
-    line: dict[str, float | int | bool | None] = {
-        "step": report.step,
-        "epoch": report.epoch,
-        "train_nats_per_step": report.nats_per_step,
-        "train_nats_per_note": report.nats_per_note,
-        "learning_rate": report.learning_rate,
-        "clipped_share": trainer.clipped / trainer.step,
-        "seconds": round(trainer.seconds, 3),
-        "best": report.is_best,
-    }
-    if report.evaluation:
-        line |= {
-            "valid_nats_per_step": report.evaluation.per_step,
-            "valid_nats_per_note": report.evaluation.per_note,
-            "valid_nats_per_character": report.evaluation.per_character,
-        }
-    with (folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
-
-
-def _keep_metrics(folder: Path, step: int) -> None:
-    """Drop lines past the step that training resumes from: they will be written again."""
-    path = folder / "metrics.jsonl"
-    if path.exists():
-        kept = []
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-            try:
-                if json.loads(line)["step"] <= step:
-                    kept.append(line + "\n")
-            except (json.JSONDecodeError, KeyError, TypeError):
-                continue  # the run was killed while it wrote this line
-        checkpoints.write_text(path, "".join(kept))
-
-
-@contextmanager
-def _interruptible() -> Iterator[Callable[[], bool]]:
-    """Within it, the first Ctrl-C only raises a flag; a second one interrupts as ever. Off the main thread: nothing."""
-    flag = False
-
-    def note(number, frame) -> None:
-        nonlocal flag
-        flag = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    try:
-        before = signal.signal(signal.SIGINT, note)
-    except ValueError:
-        yield lambda: False
-        return
-    try:
-        yield lambda: flag
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 # --------------------------------------------------------------------------------------------------------------- sample

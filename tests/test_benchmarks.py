@@ -82,6 +82,15 @@ def test_streaming_is_measured_over_a_whole_epoch(music: Path, tmp_path: Path):
     assert memory["all"] >= memory["opened"]
 
 
+def test_the_options_of_training_are_measured_side_by_side(music: Path, tmp_path: Path):
+    small = ("--set", "model.dim=16", "--set", "model.layers=1", "--set", "training.chunk=16", "--steps", 3)
+    run("training.py", music, *small, "--only", "plain", "bf16", "--json", tmp_path / "found.json")
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert [row["option"] for row in found["rows"]] == ["plain", "bf16"]
+    assert found["rows"][0]["kept_most_mib"] > 0
+    assert found["padding"] == found["padding_held_out"] == 0
+
+
 @pytest.mark.slow
 def test_abc_is_compared_with_music21(data: Path, tmp_path: Path):
     tune = (data / "irish" / "tunes.abc").read_text(encoding="utf-8").split("\n\n")[0]

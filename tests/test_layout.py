@@ -20,6 +20,8 @@ RUNGS = (
     ("training", "sampling"),
     ("config",),
     ("checkpoint",),
+    ("runs",),
+    ("dry_run",),
     ("workflows",),
     ("terminal",),
     ("cli",),

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from musicgen.decoders import DECODERS
-from musicgen.decoders.decoder import State
-from musicgen.tokens import NONE
+from musicgen.decoders.decoder import Dropout, State
+from musicgen.decoders.hearing import Ear, Intervals, Relative
+from musicgen.tokens import NONE, Hearing
 
 
 class ModelConfig(BaseModel):
@@ -29,6 +30,9 @@ class ModelConfig(BaseModel):
     dim: int = Field(256, ge=8, le=4096, description="width of every vector")
     layers: int = Field(2, ge=1, le=64, description="decoder layers")
     dropout: float = Field(0.1, ge=0, lt=1, description="share of values dropped while training")
+    hearing: bool = Field(
+        False, description="hear and score pitches by their distance from what was heard: the same in every key"
+    )
     heads: int = Field(8, ge=1, le=64, description="transformer: attention heads; divides dim")
     memory: int = Field(512, ge=1, le=16384, description="transformer: how many past steps each position sees")
     nonlinearity: Literal["tanh", "relu"] = Field("tanh", description="rnn: the f of h = f(W_hh h + W_xh x + b)")
@@ -42,11 +46,14 @@ OPTIONS = {"rnn": ("nonlinearity", "initialisation"), "gru": (), "lstm": (), "tr
 class Embedding(nn.Module):
     """Sums a step's field embeddings and its coordinates into a vector. NONE adds nothing."""
 
-    def __init__(self, fields: Sequence[int], coordinates: Sequence[int], dim: int, dropout: float = 0.0) -> None:
+    def __init__(
+        self, fields: Sequence[int], coordinates: Sequence[int], dim: int, dropout: float = 0.0, ear: Ear | None = None
+    ) -> None:
         super().__init__()
+        self.intervals = None if ear is None else Intervals(ear, dim)
         self.fields = nn.ModuleList(nn.Embedding(size, dim) for size in fields)
         self.coordinates = nn.ModuleList(nn.Embedding(size, dim) for size in coordinates)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         for table in (*self.fields, *self.coordinates):
             nn.init.normal_(
                 table.get_parameter("weight"), std=0.1
@@ -55,10 +62,17 @@ class Embedding(nn.Module):
             for table in self.fields:
                 nn.init.zeros_(table.get_parameter("weight")[NONE])
 
-    def forward(self, steps: Tensor, coordinates: Tensor) -> Tensor:
-        """steps: (B, T, F) int64, coordinates: (B, T, C) int64; returns (B, T, D)."""
+    def forward(
+        self, steps: Tensor, coordinates: Tensor, heard: Tensor | None = None, before: Tensor | None = None
+    ) -> Tensor:
+        """steps: (B, T, F) int64, coordinates: (B, T, C) int64; heard, before: (B, T, E). Returns (B, T, D).
+
+        heard, before: what the ear holds after and before each step, if there is one.
+        """
         vector = sum(table(steps[..., i]) for i, table in enumerate(self.fields))
         vector = vector + sum(table(coordinates[..., i]) for i, table in enumerate(self.coordinates))
+        if self.intervals is not None and heard is not None and before is not None:
+            vector = vector + self.intervals(steps, heard, before)
         return self.dropout(vector)  # (B, T, D)
 
 
@@ -66,30 +80,48 @@ class Head(nn.Module):
     """Predicts the fields of the next step one after the other: p(when) p(part | when) p(pitch | when, part) ...
 
     The first field is read off the decoder's output. For each later one the embeddings of the fields already known are
-    added to the output, and one hidden layer mixes them.
+    added to the output, and one hidden layer mixes them. With an ear, outputs have what was heard beside them, and
+    every field of pitches is scored by intervals too.
     """
 
-    def __init__(self, fields: Sequence[int], dim: int, dropout: float = 0.0) -> None:
+    def __init__(self, fields: Sequence[int], dim: int, dropout: float = 0.0, ear: Ear | None = None) -> None:
         super().__init__()
         self.sizes = tuple(fields)
-        self.dropout = nn.Dropout(dropout)
+        self.dim = dim
+        self.dropout = Dropout(dropout)
         self.norm = nn.LayerNorm(dim)
         self.logits = nn.ModuleList(nn.Linear(dim, size) for size in fields)
         self.known = nn.ModuleList(nn.Embedding(size, dim) for size in fields[:-1])
-        self.mix = nn.ModuleList(nn.Linear(dim, dim) for _ in fields[1:])
+        pitched = () if ear is None else ear.pitched
+        self.relative = nn.ModuleDict({str(i): Relative(ear, i, dim) for i in pitched if ear is not None})
+        self.mix = nn.ModuleDict({str(i): nn.Linear(dim, dim) for i in range(len(fields)) if i or i in pitched})
         for table in self.known:
             nn.init.normal_(table.get_parameter("weight"), std=0.1)
 
     def context(self, outputs: Tensor) -> Tensor:
-        """What every field starts from: (..., D) from the decoder's outputs (..., D)."""
-        return self.dropout(self.norm(outputs))
+        """What every field starts from: (..., D), or (..., D + E) with what was heard, from the model's outputs."""
+        if not self.relative:
+            return self.dropout(self.norm(outputs))
+        return torch.cat([self.dropout(self.norm(outputs[..., : self.dim])), outputs[..., self.dim :]], -1)
 
     def field(self, index: int, context: Tensor, known: Sequence[Tensor]) -> Tensor:
         """Logits (..., size) of field `index`, given `known`: the values (...) of the fields before it."""
-        if index == 0:
-            return self.logits[0](context)
-        mixed = context + sum(table(value) for table, value in zip(self.known, known, strict=False))
-        return self.logits[index](mixed + functional.gelu(self.mix[index - 1](mixed)))
+        mixed = context[..., : self.dim]
+        for table, value in zip(self.known, known[:index], strict=False):
+            mixed = mixed + table(value)
+        if str(index) in self.relative:
+            relative = self.relative[str(index)]
+            assert isinstance(relative, Relative)
+            added, last = relative(context[..., self.dim :], known)
+            mixed = self._mixed(index, mixed + added)
+            return relative.scores(mixed, last, self.logits[index](mixed))
+        return self.logits[index](self._mixed(index, mixed))
+
+    def _mixed(self, index: int, vectors: Tensor) -> Tensor:
+        """What is known and what the decoder says, mixed by a hidden layer; the first field may have none."""
+        if str(index) not in self.mix:
+            return vectors
+        return vectors + self.dropout(functional.gelu(self.mix[str(index)](vectors)))
 
     def nll(self, outputs: Tensor, targets: Tensor, valid: Tensor, masks: Mapping[int, Tensor] | None = None) -> Tensor:
         """Negative log-likelihood of each field of each target, in nats.
@@ -121,22 +153,52 @@ class Head(nn.Module):
 class Model(nn.Module):
     """Embedding, decoder and head over one tokenizer's fields and coordinates."""
 
-    def __init__(self, config: ModelConfig, fields: Sequence[int], coordinates: Sequence[int]) -> None:
-        """fields, coordinates: their sizes, in the tokenizer's order."""
+    def __init__(
+        self,
+        config: ModelConfig,
+        fields: Sequence[int],
+        coordinates: Sequence[int],
+        hearing: Hearing | None = None,
+    ) -> None:
+        """fields, coordinates: their sizes, in the tokenizer's order; hearing: the tokenizer's, for a model that hears.
+
+        Raises ValueError if the configuration asks for hearing and there is none.
+        """
         super().__init__()
+        if config.hearing and hearing is None:
+            raise ValueError("a model that hears needs the tokenizer's hearing")
         options = {name: getattr(config, name) for name in OPTIONS[config.decoder]}
-        self.embedding = Embedding(fields, coordinates, config.dim, config.dropout)
+        self.ear = Ear(hearing, fields) if config.hearing and hearing is not None else None
+        self.embedding = Embedding(fields, coordinates, config.dim, config.dropout, self.ear)
         self.decoder = DECODERS[config.decoder](dim=config.dim, layers=config.layers, dropout=config.dropout, **options)
-        self.head = Head(fields, config.dim, config.dropout)
+        self.head = Head(fields, config.dim, config.dropout, self.ear)
 
     def initial_state(self, batch: int) -> State:
-        """The state of `batch` streams with no past, on the model's device and in its type."""
+        """The state of `batch` streams with no past, on the model's device and in its type: the decoder's, and last the
+        ear's, if there is one."""
         weight = next(self.parameters())
-        return self.decoder.initial_state(batch, device=weight.device, dtype=weight.dtype)
+        state = self.decoder.initial_state(batch, device=weight.device, dtype=weight.dtype)
+        if self.ear is None:
+            return state
+        return *state, torch.zeros(batch, self.ear.width, device=weight.device, dtype=weight.dtype)
 
-    def forward(self, steps: Tensor, coordinates: Tensor, state: State) -> tuple[Tensor, State]:
-        """steps: (B, T, F), coordinates: (B, T, C), both int64; returns outputs (B, T, D) and the state after them."""
-        return self.decoder(self.embedding(steps, coordinates), state)
+    def forward(
+        self, steps: Tensor, coordinates: Tensor, state: State, fresh: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        """steps: (B, T, F), coordinates: (B, T, C), both int64; returns outputs and the state after them.
+
+        fresh: (B, T) bool, true at a step that begins a piece: nothing before it is remembered. Outputs are (B, T, D),
+        with an ear (B, T, D + E): what was heard stands beside what the decoder makes of it, and the head takes both.
+        """
+        if self.ear is None:
+            return self.decoder(self.embedding(steps, coordinates), state, fresh)
+        *past, ear = state
+        heard = self.ear(steps, ear, fresh)  # (B, T, E)
+        before = torch.cat([ear[:, None], heard[:, :-1]], 1)
+        if fresh is not None:
+            before = before.masked_fill(fresh[..., None], 0.0)
+        outputs, after = self.decoder(self.embedding(steps, coordinates, heard, before), tuple(past), fresh)
+        return torch.cat([outputs, heard], -1), (*after, heard[:, -1])
 
     @property
     def parameter_count(self) -> int:

@@ -12,9 +12,10 @@ has ReLU and identity initialisation, and the GRU and LSTM have gates.
 
 Layers are stacked: the outputs of one are the inputs of the next, with dropout in between (and none along time).
 
-By default the loop over time runs inside PyTorch's kernel. With `written_out=True` it runs in Python, step by step,
-with the same parameters and the same numbers: for reading, and for looking inside. On a CPU that costs little; on a GPU
-the kernel is many times faster, but gives gradients in training mode only, where the written-out loop always does.
+With `written_out=True` the loop over time runs in Python, step by step, as the equations stand: for reading, and for
+looking inside. By default the same parameters give the same numbers faster: on a processor with the derivative written
+by hand (`unrolled`), which also forgets between steps where pieces are packed; on a GPU inside PyTorch's kernel, which
+gives gradients in training mode only, and is called anew where a piece begins.
 """
 
 from __future__ import annotations
@@ -26,14 +27,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from musicgen.decoders.decoder import Decoder, State
+from musicgen.decoders.decoder import Decoder, Dropout, State, cuts, forget
+from musicgen.decoders.unrolled import Cell, GruCell, LstmCell, ReluCell, TanhCell, unroll
 
 
 class Recurrent(Decoder):
     """The loop over layers and over time that the three share.
 
-    `kernel` is PyTorch's own module: it holds the parameters, and runs the loop unless `written_out`. In layer l they
-    are weight_ih_l{l} (G·D, D), which reads the inputs, weight_hh_l{l} (G·D, D), which reads the hidden vector, and the
+    `kernel` is PyTorch's own module: it holds the parameters, and runs the loop on a GPU. In layer l they are
+    weight_ih_l{l} (G·D, D), which reads the inputs, weight_hh_l{l} (G·D, D), which reads the hidden vector, and the
     biases bias_ih_l{l} and bias_hh_l{l} (G·D,), where G is 1 for the RNN, 3 for the GRU and 4 for the LSTM.
 
     State: one tensor (B, layers, D) of hidden vectors; the LSTM has a second one for its cells.
@@ -41,6 +43,9 @@ class Recurrent(Decoder):
 
     carried: int = 1
     """How many vectors a layer carries from step to step."""
+
+    cell: type[Cell]
+    """`step` and its derivative, for `unroll`."""
 
     def __init__(self, kernel: nn.RNNBase, *, written_out: bool) -> None:
         super().__init__()
@@ -54,21 +59,52 @@ class Recurrent(Decoder):
     ) -> State:
         return tuple(self._zeros(batch, self.layers, self.dim, device=device, dtype=dtype) for _ in range(self.carried))
 
-    def forward(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
-        if self.written_out:
-            return self._loop(inputs, state)
-        past = tuple(part.transpose(0, 1).contiguous() for part in state)  # (layers, B, D), as the kernels want it
-        outputs, present = self.kernel(inputs, past if self.carried > 1 else past[0])
+    def forward(self, inputs: Tensor, state: State, fresh: Tensor | None = None) -> tuple[Tensor, State]:
+        if inputs.device.type == "cpu" and not self.written_out:
+            return self._unrolled(inputs, state, fresh)
+        read = self._loop if self.written_out else self._kernel
+        if fresh is None:
+            return read(inputs, state)
+        outputs = []
+        for begin, end, rows in cuts(fresh):
+            output, state = read(inputs[:, begin:end], forget(state, rows))
+            outputs.append(output)
+        return torch.cat(outputs, 1), state
+
+    def _kernel(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
+        """State goes in and out as (B, layers, D); PyTorch's kernels want the layers first.
+
+        Not under autocast: cuDNN would then compute in fp16, whatever was asked for.
+        """
+        dtype = self.kernel.get_parameter("weight_ih_l0").dtype
+        past = tuple(part.transpose(0, 1).to(dtype).contiguous() for part in state)  # (layers, B, D)
+        with torch.autocast(inputs.device.type, enabled=False):
+            outputs, present = self.kernel(inputs.to(dtype), past if self.carried > 1 else past[0])
         present = present if self.carried > 1 else (present,)
         return outputs, tuple(part.transpose(0, 1) for part in present)
+
+    def _unrolled(self, inputs: Tensor, state: State, fresh: Tensor | None) -> tuple[Tensor, State]:
+        """The loop below, with its derivative written by hand."""
+        ends = []
+        dropout = Dropout(self.kernel.dropout).train(self.training)
+        for layer in range(self.layers):
+            weight_ih, weight_hh, bias_ih, bias_hh = self._parameters_of(layer)
+            drives = F.linear(inputs if layer == 0 else dropout(inputs), weight_ih, bias_ih)  # (B, T, G·D)
+            carried = tuple(part[:, layer] for part in state)  # each (B, D)
+            outputs, end = unroll(self.cell, drives, carried, weight_hh, bias_hh, fresh)
+            inputs = outputs.to(weight_hh.dtype)  # the loop itself counts in float32 at least
+            ends.append(end)
+        return inputs, tuple(torch.stack(part, 1) for part in zip(*ends, strict=True))
+
+    def _parameters_of(self, layer: int) -> tuple[Tensor, ...]:
+        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        return tuple(self.kernel.get_parameter(f"{name}_l{layer}") for name in names)
 
     def _loop(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
         """What the kernel does, written out."""
         ends = []  # what each layer carries after the last step
         for layer in range(self.layers):
-            weight_ih, weight_hh, bias_ih, bias_hh = (
-                getattr(self.kernel, f"{name}_l{layer}") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-            )
+            weight_ih, weight_hh, bias_ih, bias_hh = self._parameters_of(layer)
             if layer > 0:
                 inputs = F.dropout(inputs, self.kernel.dropout, self.training)
             drives = F.linear(inputs, weight_ih, bias_ih)  # (B, T, G·D): W_xh x_t + b needs no past, so all t at once
@@ -115,6 +151,7 @@ class Rnn(Recurrent):
             dim, dim, layers, nonlinearity=nonlinearity, dropout=_between(layers, dropout), batch_first=True
         )
         super().__init__(kernel, written_out=written_out)
+        self.cell = TanhCell if nonlinearity == "tanh" else ReluCell
         self.nonlinearity = torch.tanh if nonlinearity == "tanh" else torch.relu
         if initialisation == "identity":
             for name, parameter in kernel.named_parameters():
@@ -136,6 +173,8 @@ class Gru(Recurrent):
     The update gate z mixes the old hidden vector with a candidate: where z is 1 the old is kept, and its gradient
     passes through untouched. The reset gate r says how much of the past the candidate may look at.
     """
+
+    cell = GruCell
 
     def __init__(self, *, dim: int, layers: int, dropout: float = 0.0, written_out: bool = False) -> None:
         kernel = nn.GRU(dim, dim, layers, dropout=_between(layers, dropout), batch_first=True)
@@ -167,6 +206,7 @@ class Lstm(Recurrent):
     """
 
     carried = 2  # hidden and cell
+    cell = LstmCell
 
     def __init__(
         self, *, dim: int, layers: int, dropout: float = 0.0, forget_bias: float = 1.0, written_out: bool = False

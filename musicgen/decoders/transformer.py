@@ -18,21 +18,34 @@ A position in layer l sees W positions of layer l - 1, each of which saw W befor
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from musicgen.decoders.decoder import Decoder, State
+from musicgen.decoders.attention import (
+    Blocks,
+    attend,
+    attend_in_blocks,
+    attention_weights,
+    band,
+    plan_blocks,
+    rotate,
+    rotations,
+)
+from musicgen.decoders.decoder import Decoder, Dropout, State
 
 
 class Transformer(Decoder):
     """Layers of self-attention and a small network each, added to a stream that runs through (pre-norm).
 
     `memory` is W, in positions. D must divide into `heads` heads of an even width.
-    A call costs T · (W + T): feed a long sequence in several calls; the outputs are the same.
+    Feed a long sequence in several calls; the outputs are the same.
 
     State: keys (B, layers, W, D), values (B, layers, W, D), live (B, W): 1 where a position lies in memory, else 0.
+    Filled slots lie at the end. A state may come with its first slots cut off, down to none at all: on a GPU, where
+    nobody looks whether they are empty, a first call then costs no more than attention without a memory.
     """
 
     def __init__(
@@ -55,8 +68,9 @@ class Transformer(Decoder):
         self.layers = layers
         self.heads = heads
         self.memory = memory
+        self.written_out = written_out
         self.blocks = nn.ModuleList(
-            Block(dim=dim, heads=heads, dropout=dropout, expansion=expansion, written_out=written_out)
+            Layer(dim=dim, heads=heads, dropout=dropout, expansion=expansion, written_out=written_out)
             for _ in range(layers)
         )
         self.norm = nn.LayerNorm(dim)
@@ -80,40 +94,85 @@ class Transformer(Decoder):
         )
         return keys, values, self._zeros(batch, self.memory, device=device, dtype=dtype)
 
-    def forward(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
-        outputs, state, _ = self._run(inputs, state)
-        return outputs, state
+    def forward(self, inputs: Tensor, state: State, fresh: Tensor | None = None) -> tuple[Tensor, State]:
+        keys, values, live = state  # (B, layers, P, D), (B, layers, P, D), (B, P)
+        in_blocks = inputs.device.type == "cpu" and not self.written_out
+        slots = _filled(live) if in_blocks else live.shape[1]  # a GPU is not kept waiting to be asked
+        view = self._view(inputs, live[:, live.shape[1] - slots :], fresh, in_blocks=in_blocks)
+        stream, new = inputs, []
+        for layer, block in enumerate(self.blocks):
+            past = tuple(part[:, layer, part.shape[2] - slots :] for part in (keys, values))  # (B, slots, D) each
+            stream, present = block(stream, past, view)
+            new.append(present)
+        return self.norm(stream), self._remember(state, new, fresh)
 
     @torch.no_grad()
     def attention_maps(self, inputs: Tensor, state: State) -> list[Tensor]:
         """Where each head looks, a map a layer: (B, H, T, W + T), rows that sum to 1, memory first. For pictures."""
-        _, _, maps = self._run(inputs, state, with_maps=True)
+        keys, values, live = state
+        view = self._view(inputs, live, None, in_blocks=False)
+        stream, maps = inputs, []
+        for layer, block in enumerate(self.blocks):
+            assert isinstance(block, Layer)
+            past = keys[:, layer], values[:, layer]
+            query, key, _ = block.attention.look(block.attention_norm(stream), past, view)
+            maps.append(attention_weights(query, key, view.seen))
+            stream, _ = block(stream, past, view)
         return maps
 
-    def _run(self, inputs: Tensor, state: State, with_maps: bool = False) -> tuple[Tensor, State, list[Tensor]]:
-        keys, values, live = state  # (B, layers, W, D), (B, layers, W, D), (B, W)
-        live = torch.cat([live, live.new_ones(inputs.shape[:2])], 1)  # (B, W + T): the past, then what comes in
-        seen = band(live, self.memory)  # (B, 1, T, W + T)
-        turns = rotations(live.shape[1], self.dim // self.heads, inputs)  # (W + T, D / H / 2)
-        stream, all_keys, all_values, maps = inputs, [], [], []
-        for layer, block in enumerate(self.blocks):
-            assert isinstance(block, Block)
-            past = keys[:, layer], values[:, layer]  # (B, W, D) each
-            if with_maps:
-                query, key, _, _ = block.attention.look(block.attention_norm(stream), past, turns)
-                maps.append(attention_weights(query, key, seen))
-            stream, (new_keys, new_values) = block(stream, past, seen, turns)
-            all_keys.append(new_keys[:, -self.memory :])
-            all_values.append(new_values[:, -self.memory :])
-        state = torch.stack(all_keys, 1), torch.stack(all_values, 1), live[:, -self.memory :]
-        return self.norm(stream), state, maps
+    def _view(self, inputs: Tensor, live: Tensor, fresh: Tensor | None, *, in_blocks: bool) -> View:
+        """Who sees whom in this call, for every layer."""
+        batch, steps, _ = inputs.shape
+        turns = rotations(live.shape[1] + steps, self.dim // self.heads, inputs)
+        if not in_blocks:
+            causal = fresh is None and live.shape[1] == 0 and steps <= self.memory + 1
+            return View(turns, band(live, self.memory, steps, fresh), causal)
+        alike = fresh is None and bool(live.all())
+        seen = band(live[:1] if alike else live, self.memory, steps, fresh)
+        return View(turns, seen, False, plan_blocks(seen, batch, self.heads, _working_type(inputs)))
+
+    def _remember(self, state: State, new: list[Memory], fresh: Tensor | None) -> State:
+        """The last W positions of the state and of what has come in, `new` keys and values (B, T, D) a layer."""
+        keys, values, live = state
+        came = min(new[0][0].shape[1], self.memory)  # how many of the new ones go in
+        stay = min(live.shape[1], self.memory - came)  # how many of the old ones stay, before them
+        live = torch.cat([live[:, live.shape[1] - stay :], live.new_ones(len(live), came)], 1)
+        live = F.pad(live, (self.memory - came - stay, 0))
+        parts = []
+        for past, layers in zip((keys, values), zip(*new, strict=True), strict=True):
+            part = past.new_empty(len(past), self.layers, self.memory, self.dim)
+            part[:, :, : self.memory - came - stay] = 0.0
+            part[:, :, self.memory - came - stay : self.memory - came] = past[:, :, past.shape[2] - stay :]
+            for layer, latest in enumerate(layers):
+                part[:, layer, self.memory - came :] = latest[:, latest.shape[1] - came :]
+            parts.append(part)
+        keys, values = parts
+        if fresh is not None:
+            piece = F.pad(fresh.long().cumsum(1)[:, -self.memory :], (self.memory - came, 0))  # (B, W)
+            old = piece < piece[:, -1:]
+            keys, values = (part.masked_fill_(old[:, None, :, None], 0.0) for part in (keys, values))
+            live = live.masked_fill(old, 0.0)
+        return keys, values, live
 
 
 Memory = tuple[Tensor, Tensor]  # the keys, not rotated, and the values of one layer
 
 
-class Block(nn.Module):
-    """One layer: first the positions talk to each other, then each thinks for itself. Both add to the stream."""
+class View(NamedTuple):
+    """Who sees whom, from where, in one call over P memory slots and T steps.
+
+    turns: (P + T, D / H / 2, 2), how far each position is turned; seen: (B or 1, 1, T, P + T) bool; causal: the same
+    as seeing all before, and no memory; blocks: how to go about it on a processor, or None.
+    """
+
+    turns: Tensor
+    seen: Tensor
+    causal: bool
+    blocks: Blocks | None = None
+
+
+class Layer(nn.Module):
+    """First the positions talk to each other, then each thinks for itself. Both add to the stream."""
 
     def __init__(self, *, dim: int, heads: int, dropout: float, expansion: int, written_out: bool) -> None:
         super().__init__()
@@ -121,14 +180,14 @@ class Block(nn.Module):
         self.attention = SelfAttention(dim=dim, heads=heads, written_out=written_out)
         self.network_norm = nn.LayerNorm(dim)
         self.network = FeedForward(dim=dim, expansion=expansion)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
-    def forward(self, stream: Tensor, past: Memory, seen: Tensor, turns: Tensor) -> tuple[Tensor, Memory]:
-        """stream: (B, T, D); past: (B, W, D) each; returns the stream after this layer, and the past with T more."""
-        mixed, past = self.attention(self.attention_norm(stream), past, seen, turns)
+    def forward(self, stream: Tensor, past: Memory, view: View) -> tuple[Tensor, Memory]:
+        """stream: (B, T, D); past: (B, P, D) each; returns the stream after this layer, and its new keys and values."""
+        mixed, new = self.attention(self.attention_norm(stream), past, view)
         stream = stream + self.dropout(mixed)
         stream = stream + self.dropout(self.network(self.network_norm(stream)))
-        return stream, past
+        return stream, new
 
 
 class SelfAttention(nn.Module):
@@ -141,22 +200,34 @@ class SelfAttention(nn.Module):
         self.query_key_value = nn.Linear(dim, 3 * dim, bias=False)
         self.project = nn.Linear(dim, dim, bias=False)
 
-    def forward(self, inputs: Tensor, past: Memory, seen: Tensor, turns: Tensor) -> tuple[Tensor, Memory]:
-        """inputs: (B, T, D); past: (B, W, D) each; returns what was taken (B, T, D), and the past with T more."""
-        query, key, value, past = self.look(inputs, past, turns)
-        if self.written_out:
-            mixed = attend(query, key, value, seen)  # (B, H, T, D / H)
+    def forward(self, inputs: Tensor, past: Memory, view: View) -> tuple[Tensor, Memory]:
+        """inputs: (B, T, D); past: (B, P, D) each; returns what was taken (B, T, D), and the T new keys and values."""
+        joint = self.query_key_value(inputs)  # (B, T, 3 · D)
+        if view.blocks is not None:
+            mixed = attend_in_blocks(joint, past, view.turns, view.blocks, self.heads)  # (B, T, D)
         else:
-            mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=seen)  # the same, in one kernel
-        return self.project(mixed.transpose(1, 2).flatten(2)), past
+            query, key, value = self._apart(joint, past, view.turns)
+            if self.written_out:
+                mixed = attend(query, key, value, view.seen)  # (B, H, T, D / H)
+            else:  # the same, in PyTorch's kernel
+                seen = None if view.causal else view.seen
+                mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=seen, is_causal=view.causal)
+            mixed = mixed.transpose(1, 2).flatten(2)
+        _, key, value = joint.chunk(3, -1)
+        return self.project(mixed), (key, value)
 
-    def look(self, inputs: Tensor, past: Memory, turns: Tensor) -> tuple[Tensor, Tensor, Tensor, Memory]:
-        """The query (B, H, T, D / H), the key and value (B, H, W + T, D / H), and the past with T more."""
-        query, key, value = self.query_key_value(inputs).chunk(3, -1)  # (B, T, D) each
-        keys = torch.cat([past[0], key], 1)  # (B, W + T, D)
-        values = torch.cat([past[1], value], 1)
-        query, key, value = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (query, keys, values))
-        return rotate(query, turns[-inputs.shape[1] :]), rotate(key, turns), value, (keys, values)
+    def look(self, inputs: Tensor, past: Memory, view: View) -> tuple[Tensor, Tensor, Tensor]:
+        """The query (B, H, T, D / H), turned, and the key and value (B, H, P + T, D / H), the key turned too."""
+        return self._apart(self.query_key_value(inputs), past, view.turns)
+
+    def _apart(self, joint: Tensor, past: Memory, turns: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        query, key, value = joint.chunk(3, -1)  # (B, T, D) each
+        steps = query.shape[1]
+        if past[0].shape[1]:
+            key = torch.cat([past[0].to(key.dtype), key], 1)  # (B, P + T, D)
+            value = torch.cat([past[1].to(value.dtype), value], 1)
+        query, key, value = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (query, key, value))
+        return rotate(query, turns[len(turns) - steps :]), rotate(key, turns), value
 
 
 class FeedForward(nn.Module):
@@ -171,49 +242,13 @@ class FeedForward(nn.Module):
         return self.down(F.gelu(self.up(inputs)))
 
 
-def attention_weights(query: Tensor, key: Tensor, seen: Tensor) -> Tensor:
-    """softmax(Q K^T / sqrt(d)): how much each query takes from each key, (B, H, T, S), rows that sum to 1.
-
-    query: (B, H, T, d); key: (B, H, S, d); seen: bool, broadcast to (B, H, T, S), true where the query may look.
-    """
-    match = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])  # (B, H, T, S)
-    return match.masked_fill(~seen, -math.inf).softmax(-1)
+def _filled(live: Tensor) -> int:
+    """How many slots of memory any row has filled; they lie at the end. live: (B, P)."""
+    used = (live != 0).any(0)
+    return live.shape[1] - int(used.to(torch.int8).argmax()) if used.any() else 0
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, seen: Tensor) -> Tensor:
-    """Attention(Q, K, V) = softmax(Q K^T / sqrt(d)) V, (B, H, T, d). value: (B, H, S, d), the rest as above."""
-    return attention_weights(query, key, seen) @ value
-
-
-def band(live: Tensor, memory: int) -> Tensor:
-    """Who sees whom, (B, 1, T, W + T) bool: itself, and those of its W predecessors that there are.
-
-    live: (B, W + T), not zero where there is a position: memory first, then the T that have just come in.
-    """
-    here = torch.arange(live.shape[1], device=live.device)  # (W + T,)
-    distance = here[memory:, None] - here  # (T, W + T)
-    return ((distance >= 0) & (distance <= memory) & (live != 0)[:, None])[:, None]
-
-
-def rotations(length: int, width: int, like: Tensor) -> Tensor:
-    """How far each position turns each pair: (length, width / 2) complex numbers on the unit circle.
-
-    Pair i of a head's `width` coordinates turns by 10000^(-2i / width) a position: the wavelengths of the sinusoidal
-    encoding of Vaswani et al. (2017), which is not added to the inputs here but turns queries and keys.
-    """
-    dtype = torch.promote_types(like.dtype, torch.float32)  # half precision can't count to 512
-    pair = torch.arange(0, width, 2, device=like.device, dtype=dtype)
-    position = torch.arange(length, device=like.device, dtype=dtype)
-    angle = torch.outer(position, 10000.0 ** (-pair / width))  # (length, width / 2)
-    return torch.polar(torch.ones_like(angle), angle)
-
-
-def rotate(vectors: Tensor, turns: Tensor) -> Tensor:
-    """Rotary positions (Su et al. 2021): each pair of coordinates is a complex number, turned by its position's angle.
-
-    vectors: (B, H, S, d); turns: (S, d / 2) complex. The product of a query turned by m positions and a key turned by n
-    depends on m - n alone.
-    """
-    wide = vectors.to(turns.real.dtype)  # there are no complex numbers in half precision
-    pairs = torch.view_as_complex(wide.unflatten(-1, (-1, 2)))  # (B, H, S, d / 2)
-    return torch.view_as_real(pairs * turns).flatten(-2).to(vectors.dtype)
+def _working_type(inputs: Tensor) -> torch.dtype:
+    """What a linear layer makes of these inputs."""
+    device = inputs.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else inputs.dtype

@@ -4,7 +4,7 @@ from musicgen.tokens.abc import AbcTokenizer
 from musicgen.tokens.bars import BarsTokenizer
 from musicgen.tokens.grid import GridTokenizer
 from musicgen.tokens.performance import PerformanceTokenizer
-from musicgen.tokens.tokenizer import HIDDEN, NONE, Coordinate, Cursor, Field, Tokenizer
+from musicgen.tokens.tokenizer import HIDDEN, NONE, Coordinate, Cursor, Field, Hearing, Tokenizer
 
 TOKENIZERS: dict[str, type] = {
     "abc": AbcTokenizer,
@@ -23,6 +23,7 @@ __all__ = [
     "Cursor",
     "Field",
     "GridTokenizer",
+    "Hearing",
     "PerformanceTokenizer",
     "Tokenizer",
 ]

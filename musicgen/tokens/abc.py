@@ -60,7 +60,7 @@ from musicgen.tokens.abc_grammar import (
     CharacterCursor,
     SymbolCursor,
 )
-from musicgen.tokens.tokenizer import Coordinate, Field
+from musicgen.tokens.tokenizer import Coordinate, Field, Hearing
 
 
 def positions(symbols: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -96,6 +96,17 @@ def positions(symbols: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return ticks, np.cumsum(begins)
 
 
+def _hearing(labels: Sequence[str]) -> Hearing:
+    """Pitches by their places on the staff, told apart by their accidentals; a character by its letter alone."""
+    place, accidental = np.full(len(labels), -1), np.zeros(len(labels), dtype=np.int64)
+    for i, label in enumerate(labels):
+        match = re.fullmatch(r"([\^_=]?)([A-Ga-g])([,']*)", label)
+        if match:
+            octave = (2 if match[2].isupper() else 3) + match[3].count("'") - match[3].count(",")
+            place[i], accidental[i] = 7 * octave + "CDEFGAB".index(match[2].upper()), " ^=_".index(match[1] or " ")
+    return Hearing(octave=7, places={0: place}, kinds={0: accidental}, struck=4)
+
+
 class AbcTokenizer:
     """ABC as steps of one field. See the module's docstring for what is kept and what is lost.
 
@@ -113,6 +124,7 @@ class AbcTokenizer:
         self.fields = (Field("symbol", labels),)
         self.coordinates = (Coordinate("beat", BEATS + 1), Coordinate("bars_left", BARS_LEFT + 2, ahead=True))
         self.start: tuple[int, ...] = (START,)
+        self.hearing = _hearing(labels)
 
     # --- scores -------------------------------------------------------------------------------------------------------
 

@@ -71,6 +71,11 @@ from musicgen.tokens.bars_vocabulary import (
     tempo_class,
     velocity_class,
 )
+from musicgen.tokens.tokenizer import NONE, Hearing
+
+LANES = 251
+"""Lines that a model tells apart by their last pitch: the part's value modulo a prime, so that two parts that share one
+are rare."""
 
 
 class BarsTokenizer:
@@ -85,6 +90,9 @@ class BarsTokenizer:
         self.fields = FIELDS
         self.coordinates = COORDINATES
         self.start = (START, 0, 0, 0, 0)
+        pitch = np.full(FIELDS[2].size, -1)
+        pitch[PITCH:DRUM] = np.arange(DRUM - PITCH)
+        self.hearing = Hearing(octave=12, places={2: pitch}, lane_field=1, lanes=np.arange(FIELDS[1].size) % LANES)
 
     def quantise(self, score: Score) -> Score:
         """The score as the tokens hold it: decode(encode(score)) equals this. The docstring above says what is lost."""
@@ -240,6 +248,7 @@ class BarsTokenizer:
         position = np.maximum(beat - 1, 0)
         place = np.arange(WHEN_FIELD.size) - POSITION
         when = (place < 0) | ((place >= position[:, None]) & (place < bar_length[:, None]))
+        when[:, [NONE, START]] = False
 
         same = (wanted[:, 0] - POSITION == position) & (before[:, 0] >= POSITION)
         roster = np.zeros(PART_FIELD.size, dtype=bool)

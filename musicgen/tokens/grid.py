@@ -60,7 +60,7 @@ from musicgen.tokens.grid_grammar import (
     GridVocabulary,
     Kind,
 )
-from musicgen.tokens.tokenizer import NONE, Coordinate
+from musicgen.tokens.tokenizer import NONE, Coordinate, Hearing
 
 VELOCITY = 80
 """Of every note that comes back."""
@@ -98,6 +98,11 @@ class GridTokenizer:
             Coordinate("bars_left", 2 + BARS_LEFT, ahead=True),
         )
         self.start = (START, *[NONE] * (voices - 1))
+        places = {}
+        for voice, field in enumerate(self.fields):
+            places[voice] = np.full(field.size, -1)
+            places[voice][PITCH:PROGRAM] = np.arange(PROGRAM - PITCH)
+        self.hearing = Hearing(octave=12, places=places, rests=(REST,), sustained=not holds)
 
     def quantise(self, score: Score) -> Score:
         """The score as the steps hold it: decode(encode(score)) equals this. The docstring above says what is lost.

@@ -53,6 +53,7 @@ from musicgen.tokens.performance_grammar import (
     masks,
     seconds_left,
 )
+from musicgen.tokens.tokenizer import Hearing
 
 TEMPO_BPM = 125.0
 """Of a decoded score: at 480 ticks a quarter, a tick is a millisecond."""
@@ -75,6 +76,10 @@ class PerformanceTokenizer:
         self.fields = (EVENT,)
         self.coordinates = COORDINATES
         self.start = (START,)
+        pitch, released = np.full(SIZE, -1), np.zeros(SIZE, dtype=np.int64)
+        pitch[ON:OFF] = pitch[OFF:SHIFT] = np.arange(PITCHES)
+        released[OFF:SHIFT] = 1
+        self.hearing = Hearing(octave=12, places={0: pitch}, kinds={0: released})
 
     # --- scores -------------------------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 from typing import ClassVar, Protocol
 
 import numpy as np
@@ -43,6 +44,41 @@ class Coordinate:
     size: int
     ahead: bool = False
     """It tells of what is still to come (bars left): hidden at random in training, always in evaluation."""
+
+
+@dataclass(frozen=True)
+class Hearing:
+    """How pitch is heard in a tokenizer's steps: which values are pitches, where on the scale, and in whose line.
+
+    A model that hears scores pitches by their distance from the last one of the same line, and remembers which
+    classes of pitch sounded lately; both are the same in every key. See decoders.hearing.
+    """
+
+    octave: int
+    """Places to the octave: 12 semitones, or 7 steps of the staff."""
+
+    places: dict[int, np.ndarray]
+    """field -> (size,) int: where on the scale each of its values stands, -1 for what is not a pitch."""
+
+    kinds: dict[int, np.ndarray] = dataclass_field(default_factory=dict)
+    """field -> (size,) int: what else tells two values of one place apart (an accidental; note-on and note-off).
+
+    Only kind 0 .. `struck` - 1 are heard, others are scored alone. A field that is left out has kind 0 throughout.
+    """
+
+    struck: int = 1
+
+    lane_field: int | None = None
+    """The field that says which line a pitch belongs to (the part); None: each field of pitches is a line."""
+
+    lanes: np.ndarray | None = None
+    """(size of lane_field,) int: the line of each of its values."""
+
+    rests: tuple[int, ...] = ()
+    """Values of every field of pitches that silence its line."""
+
+    sustained: bool = False
+    """The same pitch again is the same note going on, and no new onset."""
 
 
 class Cursor(Protocol):
@@ -94,6 +130,9 @@ class Tokenizer(Protocol):
     coordinates: tuple[Coordinate, ...]
     start: tuple[int, ...]
     """The START step."""
+
+    hearing: Hearing
+    """Which values are pitches, for models that score them relative to what was heard."""
 
     def quantise(self, score: Score) -> Score:
         """The score as the steps hold it: what decode(encode(score)) equals. Raises TokenError as `encode` does."""

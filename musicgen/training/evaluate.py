@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from musicgen.corpus import Batch, Corpus, Piece, whole_pieces
 from musicgen.decoders.model import Model
+from musicgen.training.chunk import ChunkLoss
+from musicgen.training.processes import Processes
 
 
 @dataclass(frozen=True)
@@ -36,44 +39,64 @@ class Evaluation:
         return None if self.characters is None else self.nats / max(self.characters, 1)
 
 
-def to_tensors(batch: Batch, device: torch.device) -> tuple[list[torch.Tensor], dict[int, torch.Tensor]]:
-    """([steps, coordinates, targets, valid, fresh], masks) of a Batch on `device`."""
+def to_tensors(batch: Batch, device: torch.device) -> tuple[list[Tensor | None], dict[int, Tensor]]:
+    """([steps, coordinates, targets, valid, fresh], masks) of a Batch on `device`; fresh is None where nothing begins,
+    so that nothing need look for it."""
 
-    def moved(array: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(array).to(device, non_blocking=True)
+    def moved(array: np.ndarray) -> Tensor:
+        tensor = torch.from_numpy(array)
+        return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
-    arrays = (batch.steps, batch.coordinates, batch.targets, batch.valid, batch.fresh)
-    return [moved(array) for array in arrays], {field: moved(mask) for field, mask in batch.masks.items()}
+    tensors: list[Tensor | None] = [
+        moved(array) for array in (batch.steps, batch.coordinates, batch.targets, batch.valid)
+    ]
+    tensors.append(moved(batch.fresh) if batch.fresh.any() else None)
+    return tensors, {field: moved(mask) for field, mask in batch.masks.items()}
 
 
 @torch.no_grad()
 def evaluate(
-    model: Model, corpus: Corpus, pieces: Sequence[Piece], *, streams: int = 16, chunk: int = 256, hide: bool = True
+    model: Model,
+    corpus: Corpus,
+    pieces: Sequence[Piece],
+    *,
+    streams: int = 16,
+    chunk: int = 256,
+    hide: bool = True,
+    without: Iterable[str] = (),
+    precision: str = "fp32",
+    processes: Processes | None = None,
 ) -> Evaluation:
-    """Every step after START counts, END included. `hide`: the model is not told how many bars are left."""
+    """Every step after START counts, END included. `hide`: the model is not told how many bars are left.
+
+    without: names of coordinates that it is not told either. In several processes each reads a share of the pieces.
+    """
     was_training = model.training
     model.eval()
     device = next(model.parameters()).device
+    processes = processes or Processes()
+    own = sorted(pieces, key=lambda p: p.length)[processes.rank :: processes.count]
+    chunk_loss = ChunkLoss(model, precision)
     total = torch.zeros(len(corpus.tokenizer.fields), dtype=torch.float64)
     steps = notes = 0
-    for group in whole_pieces(corpus, pieces, streams=streams, chunk=chunk, hide=hide):
-        state = None
-        for batch in group:
-            state = model.initial_state(len(batch.fresh)) if state is None else state
-            (inputs, coordinates, targets, valid, _), masks = to_tensors(batch, device)
-            outputs, state = model(inputs, coordinates, state)
-            total += model.head.nll(outputs, targets, valid, masks).double().sum(dim=0).cpu()
-            steps += int(batch.valid.sum())
-            notes += batch.notes
+    state = model.initial_state(min(streams, len(own)))
+    for batch in whole_pieces(corpus, own, streams=streams, chunk=chunk, hide=hide, without=without):
+        tensors, masks = to_tensors(batch, device)
+        state = tuple(part[: len(batch.steps)] for part in state)  # rows that have ended are the last
+        nats, state = chunk_loss(*tensors, masks, state)
+        total += nats.cpu().double().sum(dim=0)
+        steps += batch.valid.size
+        notes += batch.notes
     model.train(was_training)
+    all_steps, all_notes, *by_field = processes.total([steps, notes, *total.tolist()])
     characters = [p.characters for p in pieces]
     return Evaluation(
-        nats=float(total.sum()),
-        steps=steps,
-        notes=notes,
+        nats=sum(by_field),
+        steps=int(all_steps),
+        notes=int(all_notes),
         characters=None if None in characters else sum(c for c in characters if c is not None),
         pieces=len(pieces),
-        nats_by_field={f.name: float(n) for f, n in zip(corpus.tokenizer.fields, total, strict=True)},
+        nats_by_field={f.name: nats for f, nats in zip(corpus.tokenizer.fields, by_field, strict=True)},
     )
 
 

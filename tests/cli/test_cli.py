@@ -244,6 +244,28 @@ def test_resume_keeps_the_runs_own_configuration(checkpoint, data, tmp_path):
     assert "training.steps" in done.stderr
 
 
+def test_a_dry_run_needs_no_place_and_leaves_nothing_in_any(data, tmp_path):
+    done = musicgen("train", data / "freedoom", "--dry-run", *BRIEF, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for word in ("parameters", "tokens", "memory", "notes/s", "minutes"):
+        assert word in done.stdout
+    found = json.loads(musicgen("train", data / "freedoom", "--dry-run", "--json", *BRIEF, cwd=tmp_path).stdout)
+    assert found["updates"] == 4
+    assert found["memory_mib"] > 0
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_budget_is_trained_for_and_told_to_a_program(data, tmp_path):
+    words = ("--budget", "1s", "--json", "--set", "training.warmup=1")
+    done = musicgen("train", data / "freedoom", "--out", tmp_path / "model", *SMALL, *words)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["step"] >= 1
+    assert report["valid"]["notes"] > 0
+    assert "clipped" in done.stderr
+    assert "minutes left" in done.stderr
+
+
 def test_a_picture_that_can_not_be_drawn_is_refused_before_anything_is_written(checkpoint, data, tmp_path):
     score = data / "schubert-d759" / "scherzo.mid"
     words = ("finish", score, "--checkpoint", checkpoint, "--out", tmp_path / "f.mid", "--roll", tmp_path / "r.jpg")
@@ -283,6 +305,9 @@ def test_a_place_that_can_not_be_written_is_a_line_and_not_a_traceback(data, tmp
         (("train", "data/freedoom", "--out", "x", "--device", "tpu"), "tpu"),
         (("train", "data/freedoom", "--out", "x", "--set", "training.seed=-1"), "training.seed"),
         (("train", "data/freedoom", "--out", "x", "--resume"), "nothing to resume"),
+        (("train", "data/freedoom"), "needs --out"),
+        (("train", "data/freedoom", "--out", "x", "--budget", "soon"), "such as 90s, 10m or 1h30m"),
+        (("train", "data/freedoom", "--out", "x", "--set", "training.without_coordinates=[tea]"), "known: beat"),
         (("sample", "x", "--out", "x", "--seed", "99999999999999999999"), "seed"),
         (("sample",), "CHECKPOINT"),
     ],

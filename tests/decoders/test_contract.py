@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from musicgen.decoders import DECODERS, detach, forget, pick
+from musicgen.decoders.model import Model, ModelConfig
 
 D, LAYERS, B, T = 16, 2, 3, 50
 VARIANTS = {
@@ -34,9 +35,12 @@ CHUNKS = {
 
 
 def make(name, *, dropout=0.0, dtype=torch.float64):
-    """A decoder in eval mode, with weights larger than they start, so that nothing is small enough to hide."""
+    """A decoder with weights larger than they start, so that nothing is small enough to hide.
+
+    In eval mode if it has dropout. Without dropout the modes are one, but cuDNN gives gradients in training only.
+    """
     torch.manual_seed(1)
-    decoder = VARIANTS[name](dim=D, layers=LAYERS, dropout=dropout).to(dtype).eval()
+    decoder = VARIANTS[name](dim=D, layers=LAYERS, dropout=dropout).to(dtype).train(dropout == 0)
     larger = {"transformer": ("weight", 15), "irnn": ("weight_ih", 100)}
     word, times = larger.get(name.split("-")[0], ("", 1))
     with torch.no_grad():
@@ -47,17 +51,27 @@ def make(name, *, dropout=0.0, dtype=torch.float64):
 
 
 def noise(*shape, seed=2, dtype=torch.float64):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
+    drawn = torch.randn(*shape, generator=torch.Generator("cpu").manual_seed(seed), dtype=torch.float64, device="cpu")
+    return drawn.to(torch.get_default_device(), dtype)
 
 
-def read(decoder, inputs, lengths, state=None):
+def read(decoder, inputs, lengths, state=None, fresh=None):
     """Outputs and state after reading `inputs` in chunks of these lengths."""
     state = decoder.initial_state(len(inputs)) if state is None else state
+    beginnings = [None] * len(lengths) if fresh is None else fresh.split(lengths, 1)
     outputs = []
-    for chunk in inputs.split(lengths, 1):
-        output, state = decoder(chunk, state)
+    for chunk, begins in zip(inputs.split(lengths, 1), beginnings, strict=True):
+        output, state = decoder(chunk, state, begins)
         outputs.append(output)
     return torch.cat(outputs, 1), state
+
+
+def beginnings(*places, rows=B, length=T):
+    """Where pieces begin, (rows, length) bool, from pairs of row and step."""
+    fresh = torch.zeros(rows, length, dtype=torch.bool)
+    for row, step in places:
+        fresh[row, step] = True
+    return fresh
 
 
 def assert_same(left, right, tolerance=1e-11):
@@ -131,6 +145,84 @@ def test_forgetting_cuts_the_gradient_of_the_fresh_row_only(name):
     outputs, _ = decoder(noise(B, 4, D, seed=3), forget(state, torch.tensor([False, True, False])))
     (gradient,) = torch.autograd.grad(outputs.square().sum(), past)
     assert (gradient.abs().sum((1, 2)) > 0).tolist() == [True, False, True]
+
+
+PLACES = [(0, 12), (0, 13), (1, 0), (1, 30), (1, 45), (2, T - 1)]  # a piece of one step, a first step, a last one
+
+
+@each_decoder
+def test_a_piece_that_begins_within_a_call_equals_a_cut_and_a_forgotten_row(name):
+    decoder, inputs = make(name), noise(B, T, D)
+    _, past = decoder(noise(B, 33, D, seed=3), decoder.initial_state(B))
+    outputs, end = decoder(inputs, past, beginnings((1, 20)))
+    before, state = decoder(inputs[:, :20], past)
+    after, cut_end = decoder(inputs[:, 20:], forget(state, torch.tensor([False, True, False])))
+    assert_same(outputs, torch.cat([before, after], 1))
+    assert_same(end, cut_end)
+
+
+@each_decoder
+def test_a_piece_that_begins_with_the_call_equals_a_forgotten_row(name):
+    decoder, inputs = make(name), noise(B, T, D)
+    _, past = decoder(noise(B, 33, D, seed=3), decoder.initial_state(B))
+    assert_same(
+        decoder(inputs, past, beginnings((0, 0), (2, 0))),
+        decoder(inputs, forget(past, torch.tensor([True, False, True]))),
+    )
+
+
+@each_decoder
+def test_pieces_packed_end_to_end_are_read_as_each_by_itself(name):
+    decoder, inputs = make(name), noise(B, T, D)
+    _, past = decoder(noise(B, 33, D, seed=3), decoder.initial_state(B))
+    outputs, end = decoder(inputs, past, beginnings(*PLACES))
+    for row in range(B):
+        state = pick(past, torch.tensor([row]))
+        steps = [step for place, step in PLACES if place == row]
+        for step, until in zip([0, *steps], [*steps, T], strict=True):
+            if step in steps:
+                state = decoder.initial_state(1)
+            if step < until:
+                expected, state = decoder(inputs[[row], step:until], state)
+                assert_same(outputs[[row], step:until], expected)
+        assert_same(pick(end, torch.tensor([row])), state)
+
+
+@each_decoder
+@pytest.mark.parametrize("lengths", CHUNKS.values(), ids=CHUNKS.keys())
+def test_packed_pieces_in_chunks_equal_one_long_call(name, lengths):
+    decoder, inputs, fresh = make(name), noise(B, T, D), beginnings(*PLACES)
+    assert_same(read(decoder, inputs, lengths, fresh=fresh), read(decoder, inputs, [T], fresh=fresh))
+
+
+@each_decoder
+def test_where_no_piece_begins_nothing_is_forgotten(name):
+    decoder, inputs = make(name), noise(B, T, D)
+    _, past = decoder(noise(B, 9, D, seed=3), decoder.initial_state(B))
+    assert_same(decoder(inputs, past, beginnings()), decoder(inputs, past))
+
+
+@each_decoder
+def test_the_state_holds_nothing_from_before_the_piece_it_is_in(name):
+    """Whatever went before: the same numbers, and zeros in the same slots of a memory."""
+    decoder, inputs = make(name), noise(B, T, D)
+    _, past = decoder(noise(B, 33, D, seed=3), decoder.initial_state(B))
+    _, end = decoder(inputs, past, beginnings((0, 45), (1, 45), (2, 45)))
+    _, expected = decoder(inputs[:, 45:], decoder.initial_state(B))
+    assert_same(end, expected)
+    assert all(torch.equal(part == 0, other == 0) for part, other in zip(end, expected, strict=True))
+
+
+@each_decoder
+def test_gradients_do_not_cross_the_beginning_of_a_piece_and_flow_within_it(name):
+    decoder, past, inputs = make(name), noise(B, 3, D, seed=3).requires_grad_(), noise(B, 5, D).requires_grad_()
+    _, state = decoder(past, decoder.initial_state(B))
+    outputs, end = decoder(inputs, state, beginnings((1, 1), length=5))
+    loss = outputs[:, 1:].square().sum() + sum(part.square().sum() for part in forget(end, torch.arange(B) != 1))
+    by_past, by_inputs = (gradient.abs().sum(-1) > 0 for gradient in torch.autograd.grad(loss, [past, inputs]))
+    assert by_past[:, -1].tolist() == by_inputs[:, 0].tolist() == [True, False, True]
+    assert by_inputs[:, 1:].all()
+    assert not by_past[1].any()
 
 
 @each_decoder
@@ -231,3 +323,67 @@ def test_a_saved_decoder_comes_back_the_same(name):
     other = VARIANTS[name](dim=D, layers=LAYERS).to(torch.float64).eval()
     other.load_state_dict(decoder.state_dict())
     assert_same(read(other, inputs, [T])[0], read(decoder, inputs, [T])[0])
+
+
+# Within a model: steps of fields and coordinates go in, and what the head makes of the outputs comes out.
+
+FIELDS, COORDINATES = (7, 5, 11), (4, 3)
+MODELS = {name: ModelConfig(decoder=name, dim=D, layers=LAYERS, heads=2, memory=20, dropout=0.0) for name in DECODERS}
+each_model = pytest.mark.parametrize("config", MODELS.values(), ids=MODELS.keys())
+
+
+def music(length=T):
+    """Steps (B, T, F) and coordinates (B, T, C)."""
+    generator = torch.Generator("cpu").manual_seed(4)
+    drawn = [
+        torch.stack([torch.randint(1, size, (B, length), generator=generator, device="cpu") for size in sizes], -1)
+        for sizes in (FIELDS, COORDINATES)
+    ]
+    return [part.to(torch.get_default_device()) for part in drawn]
+
+
+def build(config):
+    torch.manual_seed(1)
+    return Model(config, FIELDS, COORDINATES).double()
+
+
+def nats(model, lengths, fresh=None):
+    """What each step but the first costs, (N, F), read in chunks; and the state after the last."""
+    steps, coordinates = music()
+    state, outputs = model.initial_state(B), []
+    beginnings = [None] * len(lengths) if fresh is None else fresh.split(lengths, 1)
+    for chunk, where, begins in zip(steps.split(lengths, 1), coordinates.split(lengths, 1), beginnings, strict=True):
+        output, state = model(chunk, where, state, begins)
+        outputs.append(output)
+    outputs = torch.cat(outputs, 1)[:, :-1]
+    return model.head.nll(outputs, steps[:, 1:], torch.ones(B, T - 1, dtype=torch.bool)), state
+
+
+@each_model
+@pytest.mark.parametrize("lengths", CHUNKS.values(), ids=CHUNKS.keys())
+def test_a_model_over_fields_and_coordinates_reads_chunks_as_one_long_call(config, lengths):
+    model, fresh = build(config), beginnings(*PLACES)
+    assert_same(nats(model, lengths), nats(model, [T]))
+    assert_same(nats(model, lengths, fresh), nats(model, [T], fresh))
+
+
+@each_model
+def test_a_model_hears_fields_and_coordinates_of_the_past_and_not_of_the_future(config):
+    model, (steps, coordinates) = build(config), music()
+    before, _ = model(steps, coordinates, model.initial_state(B))
+    for part in (steps, coordinates):
+        for index in range(part.shape[-1]):
+            part[:, 30, index] = (part[:, 30, index] + 1) % 3  # another value, within every size
+            after, _ = model(steps, coordinates, model.initial_state(B))
+            assert torch.equal(before[:, :30], after[:, :30])
+            assert not torch.allclose(before[:, 30:35], after[:, 30:35])
+            before = after
+
+
+@each_model
+def test_a_model_forgets_a_piece_where_the_next_begins(config):
+    model, (steps, coordinates) = build(config), music()
+    outputs, state = model(steps, coordinates, model.initial_state(B), beginnings((0, 30), (1, 30), (2, 30)))
+    expected, end = model(steps[:, 30:], coordinates[:, 30:], model.initial_state(B))
+    assert_same(outputs[:, 30:], expected)
+    assert_same(state, end)

@@ -19,10 +19,11 @@ def small(decoder: str) -> Model:
 
 
 def steps_of(batch: int, length: int) -> tuple[torch.Tensor, torch.Tensor]:
-    generator = torch.Generator().manual_seed(1)
-    steps = torch.stack([torch.randint(1, n, (batch, length), generator=generator) for n in FIELDS], -1)
-    where = torch.stack([torch.randint(0, n, (batch, length), generator=generator) for n in COORDINATES], -1)
-    return steps, where
+    generator = torch.Generator("cpu").manual_seed(1)
+    like = {"generator": generator, "device": "cpu"}
+    steps = torch.stack([torch.randint(1, n, (batch, length), **like) for n in FIELDS], -1)
+    where = torch.stack([torch.randint(0, n, (batch, length), **like) for n in COORDINATES], -1)
+    return steps.to(torch.get_default_device()), where.to(torch.get_default_device())
 
 
 @pytest.mark.parametrize("decoder", DECODERS)

@@ -10,7 +10,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from musicgen.decoders import Transformer
-from musicgen.decoders.transformer import attend, attention_weights, band, rotate, rotations
+from musicgen.decoders.attention import attend, attention_weights, band, plan_blocks, rotate, rotations
+from musicgen.decoders.decoder import Dropout
+from musicgen.decoders.transformer import View
 
 D, HEADS, B = 16, 4, 2
 CHUNKINGS = [[40], [16, 16, 8], [1] * 40, [3, 30, 7], [39, 1], [9, 9, 9, 13]]
@@ -18,7 +20,8 @@ each_chunking = pytest.mark.parametrize("lengths", CHUNKINGS, ids=lambda lengths
 
 
 def noise(*shape, seed=0):
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    drawn = torch.randn(*shape, dtype=torch.float64, generator=torch.Generator("cpu").manual_seed(seed), device="cpu")
+    return drawn.to(torch.get_default_device())
 
 
 def make(*, layers=1, memory=8, **options):
@@ -67,7 +70,7 @@ def test_attend_equals_attention_written_with_loops():
 
 def test_attend_equals_pytorchs_own_in_values_and_gradients():
     parts = [noise(B, HEADS, 7, 4, seed=seed).requires_grad_() for seed in range(3)]
-    seen = band(torch.ones(B, 7), 0)
+    seen = band(torch.ones(B, 0), 7, 7)
     ours, theirs = attend(*parts, seen), F.scaled_dot_product_attention(*parts, attn_mask=seen)
     assert_same(ours, theirs)
     assert_same(torch.autograd.grad(ours.pow(2).sum(), parts), torch.autograd.grad(theirs.pow(2).sum(), parts))
@@ -81,14 +84,15 @@ def test_several_heads_equal_pytorchs_multihead_attention():
         theirs.in_proj_weight.copy_(attention.query_key_value.weight)
         theirs.out_proj.weight.copy_(attention.project.weight)
     inputs, empty = noise(B, 12, D), noise(B, 0, D)
-    still = torch.ones(12, D // HEADS // 2, dtype=torch.complex128)
-    ours, _ = attention(inputs, (empty, empty), torch.ones(12, 12).tril().bool(), still)
+    still = torch.tensor([1.0, 0.0], dtype=torch.float64).expand(12, D // HEADS // 2, 2)
+    seen = band(torch.ones(B, 0), 12, 12)
+    ours, _ = attention(inputs, (empty, empty), View(still, seen, False))
     expected, _ = theirs(inputs, inputs, inputs, attn_mask=torch.ones(12, 12).triu(1).bool(), need_weights=False)
     assert_same(ours, expected)
 
 
 def test_the_weights_of_a_query_sum_to_one_and_are_zero_where_it_may_not_look():
-    seen = band(torch.ones(B, 9), 3)  # 3 in memory, 6 come in
+    seen = band(torch.ones(B, 3), 3, 6)
     weights = attention_weights(noise(B, HEADS, 6, 4), noise(B, HEADS, 9, 4, seed=1), seen)
     assert_same(weights.sum(-1), torch.ones(B, HEADS, 6, dtype=torch.float64))
     assert not weights.masked_select(~seen).any()
@@ -103,6 +107,107 @@ def test_written_out_attention_equals_the_kernel_in_values_and_gradients(memory)
         outputs, state = read(decoder, inputs, [25, 15])
         results.append((outputs, state, torch.autograd.grad(outputs.pow(2).sum(), list(decoder.parameters()))))
     torch.testing.assert_close(results[0], results[1], rtol=1e-9, atol=1e-9)
+
+
+def beginnings(*places, length):
+    fresh = torch.zeros(B, length, dtype=torch.bool)
+    for row, step in places:
+        fresh[row, step] = True
+    return fresh
+
+
+@pytest.mark.parametrize("memory", [30, 140, 350])
+@pytest.mark.parametrize("places", [None, [(0, 60), (0, 149), (1, 0), (1, 131)]], ids=["one piece", "packed"])
+def test_attention_in_blocks_equals_attention_written_out_in_values_and_gradients(memory, places):
+    """Over several blocks of queries, from an empty memory, one filled in part, and one that is full."""
+    fresh = None if places is None else beginnings(*places, length=150)
+    results = []
+    for written_out in (False, True):
+        decoder = make(layers=2, memory=memory, written_out=written_out)
+        inputs, state, outputs = noise(B, 300, D).requires_grad_(), decoder.initial_state(B), []
+        for chunk in inputs.split([150, 150], 1):
+            output, state = decoder(chunk, state, fresh)
+            outputs.append(output)
+        outputs = torch.cat(outputs, 1)
+        loss = outputs.pow(2).sum() + sum(part.pow(3).sum() for part in state)
+        results.append((outputs, state, torch.autograd.grad(loss, [inputs, *decoder.parameters()])))
+    torch.testing.assert_close(results[0], results[1], rtol=1e-9, atol=1e-9)
+
+
+def test_rows_of_short_calls_share_blocks_and_equal_attention_written_out():
+    """Many rows of few steps, each with a memory of another length."""
+    rows, inputs, fresh = 70, noise(70, 9, D), torch.zeros(70, 9, dtype=torch.bool)
+    fresh[torch.arange(70), torch.arange(70) % 9] = True
+    results = []
+    for written_out in (False, True):
+        decoder = make(memory=12, written_out=written_out)
+        _, state = decoder(noise(rows, 9, D, seed=4), decoder.initial_state(rows), fresh)
+        results.append((decoder(inputs, state), decoder(inputs, state, fresh.flip(1))))
+    assert_same(results[0], results[1])
+
+
+@pytest.mark.parametrize("rows", [1, 3, 40])
+def test_blocks_cover_what_is_seen_and_each_query_once(rows):
+    live = (torch.arange(100) >= torch.arange(rows)[:, None] % 100).double()
+    seen = band(live, 80, 300)
+    blocks = plan_blocks(seen, rows, HEADS, torch.float64)
+    covered = torch.zeros(rows, 300, 400)
+    for block in blocks.plan:
+        covered[block] += 1
+    assert covered.max() == 1
+    assert covered[seen[:, 0]].all()
+    assert covered.mean() < 0.75  # the rest of what there is, it leaves out
+
+
+def test_memory_slots_that_are_left_out_are_as_good_as_empty_ones():
+    decoder, inputs = make(layers=2, memory=8), noise(B, 5, D)
+    keys, values, live = decoder.initial_state(B)
+    few = (keys[:, :, :3], values[:, :, :3], live[:, :3])
+    assert_same(decoder(inputs, few), decoder(inputs, (keys, values, live)))
+
+
+def test_under_autocast_outputs_and_gradients_are_those_of_single_precision_within_its_rounding(device):
+    torch.manual_seed(0)
+    decoder = Transformer(dim=64, layers=3, heads=4, memory=150)
+    inputs, fresh = noise(B, 300, 64).float(), beginnings((0, 60), (1, 201), length=300)
+    results = []
+    for half in (False, True):
+        with torch.autocast(device.type, torch.bfloat16, enabled=half):
+            outputs, state = decoder(inputs, decoder.initial_state(B), fresh)
+        assert {outputs.dtype, *(part.dtype for part in state)} == {torch.float32}
+        gradients = torch.autograd.grad(outputs[:, :, 0].sum(), list(decoder.parameters()))
+        results.append([outputs, *gradients])
+    for single, rounded in zip(*results, strict=True):
+        assert (single - rounded).norm() < 0.02 * single.norm()
+
+
+# Dropout
+
+
+def test_dropout_drops_its_share_and_keeps_the_mean():
+    torch.manual_seed(0)
+    for share, rounded in ((0.1, 0.0986), (0.25, 0.2515), (0.5, 0.5)):
+        dropped = Dropout(share)(torch.ones(1000, 1000))
+        assert (dropped == 0).float().mean().item() == pytest.approx(rounded, abs=0.002)
+        assert dropped.mean().item() == pytest.approx(1, abs=0.005)
+        assert len(dropped.unique()) == 2
+
+
+def test_dropout_drops_the_same_values_again_from_the_same_random_state():
+    torch.manual_seed(0)
+    dropout, inputs, state = Dropout(0.3), noise(7, 13), torch.get_rng_state()
+    first = dropout(inputs)
+    torch.set_rng_state(state)
+    assert torch.equal(dropout(inputs), first)
+    assert not torch.equal(dropout(inputs), first)
+
+
+def test_the_gradient_is_dropped_with_the_value():
+    inputs = noise(40, 40).requires_grad_()
+    outputs = Dropout(0.3)(inputs)
+    (gradient,) = torch.autograd.grad(outputs.sum(), inputs)
+    assert_same(outputs, inputs * gradient)
+    assert (gradient == 0).any()
 
 
 # Positions
@@ -230,9 +335,9 @@ def test_the_stream_keeps_its_size_however_deep_the_stack():
     for layers in (1, 12):
         decoder = Transformer(dim=64, layers=layers, heads=4, memory=32)
         stream = inputs
-        turns, seen = rotations(32, 16, inputs), band(torch.ones(2, 32), 0)
+        view = View(rotations(32, 16, inputs), band(torch.ones(2, 0), 0, 32), False)
         for block in decoder.blocks:
-            stream, _ = block(stream, (inputs[:, :0], inputs[:, :0]), seen, turns)
+            stream, _ = block(stream, (inputs[:, :0], inputs[:, :0]), view)
         assert stream.std().item() == pytest.approx(1, abs=0.05)
 
 

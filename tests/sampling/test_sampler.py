@@ -7,11 +7,16 @@ import music21
 import numpy as np
 import pretty_midi
 import pytest
+import torch
 
 from musicgen import workflows
+from musicgen.checkpoint import build_model
+from musicgen.config import check_config
 from musicgen.errors import ConfigError
 from musicgen.formats import read_score
 from musicgen.sampling import SamplingConfig, sample
+
+SMALL = {"decoder": "lstm", "dim": 16, "layers": 1, "dropout": 0.0}
 
 
 def draw(loaded, count=2, bars=3, seed=0, **config):
@@ -92,3 +97,39 @@ def test_a_prime_is_what_the_pieces_begin_with(orchestra, data, tmp_path):
 def test_a_prime_longer_than_the_piece_is_refused(orchestra, data, tmp_path):
     with pytest.raises(ConfigError, match="alone has 9"):
         workflows.sample_pieces(orchestra.folder, tmp_path, bars=4, prime=data / "schubert-d759" / "scherzo.mid")
+
+
+@pytest.mark.parametrize("name", ["abc", "bars", "grid", "performance"])
+@pytest.mark.parametrize("hearing", [False, True])
+def test_a_piece_costs_in_one_call_what_it_cost_when_it_was_drawn(name, hearing):
+    """Drawing step by step and reading the whole at once are the same model: its state, its ear and its coordinates.
+
+    Where the grammar leaves a cursor one value the draw is free, so the call is told what the cursor allowed.
+    """
+    config = check_config({"tokenizer": {"name": name}, "model": {**SMALL, "hearing": hearing}}, "test")
+    tokenizer = config.tokenizer.build()
+    torch.manual_seed(0)
+    model = build_model(config, tokenizer).eval()
+    start = np.array([tokenizer.start], dtype=np.int16)
+    cursors = [tokenizer.cursor(2)]
+    drawn = sample(model, tokenizer, cursors, start, config=SamplingConfig(), seed=4, most_bars=2)[0]
+    steps = np.concatenate([start, drawn.steps]).astype(np.int64)
+    cursor = tokenizer.cursor(2)
+    allowed: list[list[np.ndarray]] = []
+    coordinates = [cursor.coordinates()]
+    for step in drawn.steps.tolist():
+        allowed.append([cursor.allowed(step[:field]) for field in range(len(step))])
+        cursor.advance(step)
+        coordinates.append(cursor.coordinates())
+    with torch.no_grad():
+        places = torch.tensor(np.array(coordinates[:-1]), dtype=torch.long)[None]
+        outputs, _ = model(torch.from_numpy(steps[None, :-1]), places, model.initial_state(1))
+        context = model.head.context(outputs[0])
+        goal = torch.from_numpy(steps[1:])
+        nats = 0.0
+        for field in range(goal.shape[1]):
+            possible = torch.from_numpy(np.stack([masks[field] for masks in allowed]))
+            logits = model.head.field(field, context, goal.unbind(-1)[:field])
+            logits = logits.masked_fill(~possible, -torch.inf)
+            nats += float(torch.nn.functional.cross_entropy(logits, goal[:, field], reduction="sum"))
+    assert nats == pytest.approx(drawn.nats, rel=1e-4)

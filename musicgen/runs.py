@@ -1,0 +1,360 @@
+"""A training run: music is compiled, a model trained, and a checkpoint left that can be gone on with at any time.
+
+Typed in, typed out; nothing is printed. The loop itself is in `training`; here is what surrounds it: files, Ctrl-C,
+resuming, and several processes.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from musicgen import checkpoint as checkpoints
+from musicgen.checkpoint import build_model, load_checkpoint
+from musicgen.config import RunConfig, load_config
+from musicgen.corpus import Corpus, Piece, load_corpus, split_pieces
+from musicgen.corpus.units import Progress, no_progress
+from musicgen.errors import CheckpointError, ConfigError
+from musicgen.training.evaluate import Evaluation, unigram
+from musicgen.training.loop import StepReport, Trainer
+from musicgen.training.processes import Processes, started
+
+Places = str | Path | Sequence[str | Path]
+"""Where music is: a folder of scores, a file, a collection of music21's, a prepared corpus; or several of them."""
+
+RESUMABLE = ("training.steps", "training.budget", "training.patience", "training.save_every")
+
+
+@dataclass(frozen=True)
+class TrainReport:
+    """How a run went. `interrupted` if it was stopped before its end and can be resumed.
+
+    Losses are of the best weights; under a budget they come after it, on a few of the pieces learnt from. Of several
+    processes only the first (`process` 0) knows them.
+    """
+
+    folder: Path
+    parameters: int
+    device: str
+    precision: str
+    pieces: int
+    valid_pieces: int
+    step: int
+    best_step: int
+    seconds: float
+    interrupted: bool
+    stopped_early: bool
+    clipped_share: float
+    valid: Evaluation | None
+    train: Evaluation | None
+    unigram: Evaluation | None
+    process: int = 0
+
+
+def choose_device(name: str) -> torch.device:
+    """auto, cpu, cuda or mps to a device that is there. Raises ConfigError."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name not in there:
+        raise ConfigError(f"--device {name}: expected auto, cpu, cuda or mps")
+    if not there[name]:
+        raise ConfigError(f"--device {name}: this machine has none that PyTorch can use; leave it out, or use cpu")
+    return torch.device(name)
+
+
+def train(
+    where: Places,
+    config: RunConfig,
+    out: str | Path,
+    *,
+    resume: bool = False,
+    device: str = "auto",
+    tensorboard: bool = False,
+    on_files: Progress = no_progress,
+    on_start: Callable[[Corpus, Trainer], None] = lambda corpus, trainer: None,
+    on_step: Callable[[StepReport], None] = lambda report: None,
+) -> TrainReport:
+    """Compile `where`, train, and leave a checkpoint in `out`. Ctrl-C ends after the current step and saves.
+
+    With `resume`, a run in `out` is taken up where its last save left it; `config` is then what `resume_config` gave.
+    Started by torchrun, it is one run in several processes; the first alone calls back and writes, and all see the same
+    files. Raises CheckpointError if `out` holds a run and `resume` is not given.
+    """
+    out = Path(out)
+    there = (out / checkpoints.LAST).exists()
+    if there and not resume:
+        raise CheckpointError(f"{out}: already holds a run; go on with it by --resume, or choose another --out")
+    if resume and not there:
+        raise CheckpointError(f"{out}: nothing to resume; leave --resume out to begin")
+    if resume:
+        saved = resume_config(out)
+        if (saved.tokenizer, saved.model) != (config.tokenizer, config.model):
+            raise CheckpointError(f"{out}: holds another model than the configuration says; resume with its own")
+    with started(choose_device(device)) as processes, _board(out, tensorboard and processes.first) as board:
+        corpus = open_corpus(where, config, processes, on_files)
+        trainer, pieces = make_trainer(corpus, config, processes)
+        if resume:
+            _restore(trainer, corpus, out)
+        processes.wait()  # all have looked at what was there
+        if processes.first:
+            checkpoints.begin(out, config, corpus.tokenizer, _corpus_facts(corpus, pieces, trainer.valid))
+            on_start(corpus, trainer)
+        with _interruptible() as interrupted:
+            for report in trainer.run(interrupted):
+                if report.save:
+                    _save(out, corpus, trainer, report)
+                if processes.first:
+                    board(report)
+                    on_step(report)
+        return _report(out, corpus, trainer, pieces, processes)
+
+
+def resume_config(out: str | Path, changes: Sequence[str] = ()) -> RunConfig:
+    """The configuration of the run in `out`, with changes to how long it goes on. Raises MusicgenError."""
+    path = Path(out) / "config.yaml"
+    if not path.exists():
+        raise CheckpointError(f"{out}: nothing to resume; leave --resume out to begin")
+    saved = load_config(path)
+    for change in changes:
+        if change.partition("=")[0].strip() not in RESUMABLE and load_config(path, [change]) != saved:
+            raise ConfigError(f"--set {change}: a run that is resumed can change {', '.join(RESUMABLE)} only")
+    return load_config(path, changes)
+
+
+def open_corpus(where: Places, config: RunConfig, processes: Processes, on_files: Progress) -> Corpus:
+    """The first process compiles, if need be; the others wait and open what it made."""
+    tokenizer = config.tokenizer.build()
+    corpus = load_corpus(where, tokenizer, progress=on_files) if processes.first else None
+    processes.wait()
+    return corpus or load_corpus(where, tokenizer)
+
+
+def make_trainer(corpus: Corpus, config: RunConfig, processes: Processes) -> tuple[Trainer, list[Piece]]:
+    """(trainer, the pieces that it learns from) with fresh weights."""
+    pieces, valid = split_pieces(corpus.pieces, config.training.valid_share)
+    torch.manual_seed(config.training.seed)
+    model = build_model(config, corpus.tokenizer)
+    device = processes.device or torch.device("cpu")
+    return Trainer(model, corpus, pieces, valid, config.training, device, processes=processes), pieces
+
+
+def _restore(trainer: Trainer, corpus: Corpus, out: Path) -> None:
+    tensors, facts = checkpoints.read_tensors(out / checkpoints.LAST)
+    if trainer.facts().keys() - facts.keys():
+        raise CheckpointError(f"{out}: was saved by an earlier version, which can't be resumed; train again")
+    if facts["corpus"] != corpus.key:
+        raise CheckpointError(
+            f"{out}: was trained on other music than {corpus.source} holds now; resume needs the same"
+        )
+    trainer.restore(tensors, facts)
+    before, now = load_config(out / "config.yaml").training, trainer.config
+    if now.steps > before.steps or (now.budget or 0) > (before.budget or 0):
+        trainer.since_best = 0  # more was asked for: an early stop no longer holds
+    if trainer.processes.first:
+        _keep_metrics(out, trainer.step)
+
+
+def _save(out: Path, corpus: Corpus, trainer: Trainer, report: StepReport) -> None:
+    """What a look found, and the state of the run: in this order, so that a run killed in between only repeats it."""
+    tensors, facts = trainer.tensors(), {**trainer.facts(), "corpus": corpus.key}
+    if not trainer.processes.first:
+        return
+    if report.looked:
+        _log_metrics(out, report, trainer)
+    if report.is_best or not (out / checkpoints.BEST).exists():
+        loss = trainer.best if report.is_best else None
+        checkpoints.write_tensors(out / checkpoints.BEST, trainer.weights(), {"step": report.step, "loss": loss})
+    checkpoints.write_tensors(out / checkpoints.LAST, tensors, facts)
+
+
+def _report(out: Path, corpus: Corpus, trainer: Trainer, pieces: Sequence[Piece], processes: Processes) -> TrainReport:
+    """The best look stands for the validation pieces. Pieces learnt from are evaluated now, after a budget has ended:
+    as many as were held out, and under a budget no more than take about as long as a look."""
+    stop, valid = trainer.stopped, trainer.valid
+    best_step, losses = trainer.step, dict[str, Evaluation | None](valid=None, train=None, unigram=None)
+    if processes.first:
+        best = load_checkpoint(out, trainer.device)
+        best_step = best.facts.get("step", trainer.step)
+        some = _spread(pieces, len(valid))
+        if trainer.config.budget is not None:
+            some = _within(some, trainer.held_out // processes.count)  # a look is shared out, and this is not
+            some = some or [min(pieces, key=lambda piece: piece.length)]
+        if not stop:
+            losses["train"] = trainer.evaluated(best.model, some)
+        if not stop and valid:
+            losses["valid"] = trainer.best_look
+            losses["unigram"] = unigram(corpus, pieces, valid)
+    return TrainReport(
+        folder=out,
+        parameters=trainer.model.parameter_count,
+        device=str(trainer.device),
+        precision=trainer.chunk_loss.precision,
+        pieces=len(pieces),
+        valid_pieces=len(valid),
+        step=trainer.step,
+        best_step=best_step,
+        seconds=trainer.seconds,
+        interrupted=stop and not trainer.finished,
+        stopped_early=trainer.finished and not trainer.pace.over,
+        clipped_share=trainer.clipped / max(trainer.step, 1),
+        **losses,
+        process=processes.rank,
+    )
+
+
+def _spread(pieces: Sequence[Piece], count: int) -> Sequence[Piece]:
+    """So many of them, but one at least, evenly over their order."""
+    count = max(count, 1)
+    return pieces[:: max(1, len(pieces) // count)][:count]
+
+
+def _within(pieces: Sequence[Piece], steps: int) -> list[Piece]:
+    """Some of them, evenly over their order, that have no more steps than that together; perhaps none."""
+    found = []
+    for piece in _spread(pieces, int(len(pieces) * min(1.0, steps / sum(piece.length for piece in pieces)))):
+        if piece.length <= steps:
+            found.append(piece)
+            steps -= piece.length
+    return found
+
+
+def _corpus_facts(corpus: Corpus, pieces: Sequence[Piece], valid: Sequence[Piece]) -> dict:
+    """For corpus.json: where the music came from, and which values of each field were met in training."""
+    seen: list[set[int]] = [set() for _ in corpus.tokenizer.fields]
+    for piece in pieces:
+        steps = np.asarray(corpus.steps_of(piece))
+        for values, column in zip(seen, steps.T, strict=True):
+            values.update(np.unique(column).tolist())
+    return {
+        "source": corpus.source,
+        "notes": sum(p.notes for p in pieces),
+        "train": [{"title": p.title, "file": p.file, "fingerprint": p.fingerprint} for p in pieces],
+        "valid": [{"title": p.title, "file": p.file, "fingerprint": p.fingerprint} for p in valid],
+        "seen": {f.name: sorted(values) for f, values in zip(corpus.tokenizer.fields, seen, strict=True)},
+    }
+
+
+# -------------------------------------------------------------------------------------------------------------- metrics
+
+
+def _metrics(report: StepReport, trainer: Trainer) -> dict[str, Any]:
+    """One look as plain values. Losses in nats; those of training are the mean since the last look."""
+    found: dict[str, Any] = {
+        "step": report.step,
+        "epoch": report.epoch,
+        "train_nats_per_step": report.mean_nats_per_step,
+        "train_nats_per_note": report.mean_nats_per_note,
+        "learning_rate": report.learning_rate,
+        "gradient_norm": report.gradient_norm,
+        "clipped_share": report.clipped_share,
+        "notes_per_second": round(report.notes / report.seconds, 1),
+        "tokens_per_second": round(report.tokens / report.seconds, 1),
+        "precision": trainer.chunk_loss.precision,
+        "seconds": round(trainer.seconds, 3),
+        "best": report.is_best,
+    }
+    if report.evaluation:
+        notes = max(report.evaluation.notes, 1)
+        found |= {
+            "valid_nats_per_step": report.evaluation.per_step,
+            "valid_nats_per_note": report.evaluation.per_note,
+            "valid_nats_per_character": report.evaluation.per_character,
+            "valid_nats_per_note_by_field": {f: n / notes for f, n in report.evaluation.nats_by_field.items()},
+        }
+    return found
+
+
+def _log_metrics(folder: Path, report: StepReport, trainer: Trainer) -> None:
+    with (folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps(_metrics(report, trainer)) + "\n")
+
+
+def _keep_metrics(folder: Path, step: int) -> None:
+    """Drop lines past the step that training resumes from: they will be written again."""
+    path = folder / "metrics.jsonl"
+    if path.exists():
+        kept = []
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            try:
+                if json.loads(line)["step"] <= step:
+                    kept.append(line + "\n")
+            except (json.JSONDecodeError, KeyError, TypeError):
+                continue  # the run was killed while it wrote this line
+        checkpoints.write_text(path, "".join(kept))
+
+
+@contextmanager
+def _board(out: Path, wanted: bool) -> Iterator[Callable[[StepReport], None]]:
+    """A callback that writes a step for TensorBoard into out/tensorboard, or does nothing. Raises ConfigError."""
+    if not wanted:
+        yield lambda report: None
+        return
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ConfigError("--tensorboard: is not installed; pip install 'musicgen[tensorboard]'") from error
+    writer: SummaryWriter | None = None
+
+    def write(report: StepReport) -> None:
+        nonlocal writer
+        # what a run that was killed had told of steps past its last save is told again
+        writer = writer or SummaryWriter(str(out / "tensorboard"), purge_step=report.step)
+        shown = {
+            "train/nats a note": report.nats_per_note,
+            "train/gradient norm": report.gradient_norm,
+            "train/learning rate": report.learning_rate,
+            "train/notes a second": report.notes / report.seconds,
+        }
+        if report.evaluation:
+            shown |= {
+                "validation/nats a note": report.evaluation.per_note,
+                "validation/nats a step": report.evaluation.per_step,
+            }
+        for name, value in shown.items():
+            writer.add_scalar(name, value, report.step)
+
+    try:
+        yield write
+    finally:
+        if writer is not None:
+            writer.close()
+
+
+@contextmanager
+def _interruptible() -> Iterator[Callable[[], bool]]:
+    """Within it, a first Ctrl-C (or SIGTERM) only raises a flag; a second one ends it. Off the main thread: nothing."""
+    flag = False
+    kinds = (signal.SIGINT, signal.SIGTERM)
+
+    def note(number, frame) -> None:
+        nonlocal flag
+        flag = True
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
+
+    before: dict[signal.Signals, Any] = {}
+    try:
+        for kind in kinds:
+            before[kind] = signal.signal(kind, note)
+    except ValueError:
+        yield lambda: False
+        return
+    try:
+        yield lambda: flag
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
+
+
+def as_plain(report: TrainReport) -> dict:
+    """For JSON."""
+    return {name: str(value) if isinstance(value, Path) else value for name, value in asdict(report).items()}
