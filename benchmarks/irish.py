@@ -87,8 +87,8 @@ def main() -> None:
             run_lab(train, unseen, options, found)
         costs = []
         for name in (n for n in chosen if n in recipes):
-            own = run_ours(name, recipes[name], train, unseen, seconds, options.samples, options.out, found)
-            costs.append(own)
+            fitted_costs = run_ours(name, recipes[name], train, unseen, seconds, options.samples, options.out, found)
+            costs.append(fitted_costs)
         if len(costs) > 1:
             tokenizer = costs[0][0].tokenizer
             together = averaged([each for _, each in costs])
