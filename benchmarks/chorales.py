@@ -13,8 +13,9 @@ the tokens before, the number of the column, and nothing else. *Changing* counts
 same voice's token before. *Unshared* counts the pieces alone whose soprano does not begin, for 20 intervals, as that of
 a piece trained on (the same hymn in another setting); --leak-free takes such pieces out of training instead.
 
-Everything is the program's own: steps of four fields, embedding, decoder and head with hearing, the loop with its
-budget, here in processor time of one core, so that other work on the machine does not count.
+Everything is the program's own: steps of four fields, embedding, decoder and head with hearing, and the loop. Minutes
+are processor time of one core, so that other work on the machine counts little. The weights of the n-gram's chains, and
+of every mixture, are fitted to the pieces to choose by; what they score on test is free of that.
 """
 
 from __future__ import annotations
