@@ -25,7 +25,7 @@ import json
 import sys
 import tarfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -35,6 +35,7 @@ import torch
 from chorale_ngram import Ngram
 from tqdm import tqdm
 
+from musicgen.checkpoint import read_tensors, write_tensors
 from musicgen.corpus import Corpus, Piece, whole_pieces
 from musicgen.decoders.model import Model, ModelConfig
 from musicgen.tokens import NONE, Coordinate, Field, Hearing
@@ -139,27 +140,17 @@ def opening(piece: np.ndarray) -> tuple[int, ...]:
 
 @torch.no_grad()
 def costs(model: Model, corpus: Corpus) -> list[np.ndarray]:
-    """The cost of every token of every piece, in nats: a (T, 4) each."""
+    """The cost of every token of every piece, in nats: a (T, 4) each. One piece at a time: nothing is shared."""
     model.eval()
-    rows = 16
-    found: list[list[np.ndarray]] = [[] for _ in corpus.pieces]
-    by_length = sorted(corpus.pieces, key=lambda piece: piece.length)
-    for at in range(0, len(by_length), rows):
-        for piece, cost in zip(
-            by_length[at : at + rows], _costs(model, corpus, by_length[at : at + rows]), strict=True
-        ):
-            found[int(piece.title)].append(cost)
-    return [np.concatenate(cost) for cost in found]
-
-
-def _costs(model: Model, corpus: Corpus, pieces: Sequence[Piece]) -> Iterator[np.ndarray]:
-    for piece in pieces:  # one by one: nothing is ever padded, nothing shared
-        state, found = model.initial_state(1), []
+    found = []
+    for piece in corpus.pieces:
+        state, parts = model.initial_state(1), []
         for batch in whole_pieces(corpus, [piece], streams=1, chunk=512):
             (steps, coordinates, targets, valid, fresh), masks = to_tensors(batch, torch.device("cpu"))
             outputs, state = model(steps, coordinates, state, fresh)
-            found.append(model.head.nll(outputs, targets, valid, masks).double().numpy())
-        yield np.concatenate(found)
+            parts.append(model.head.nll(outputs, targets, valid, masks).double().numpy())
+        found.append(np.concatenate(parts))
+    return found
 
 
 @dataclass(frozen=True)
@@ -223,15 +214,20 @@ TRAINING: dict = {
 """Of every model; MODELS says what one has of its own. Longer runs learn the 229 chorales by heart."""
 
 
+def build(name: str, corpus: Corpus) -> Model:
+    """A model with fresh weights."""
+    tokenizer = corpus.tokenizer
+    sizes = [field.size for field in tokenizer.fields], [coordinate.size for coordinate in tokenizer.coordinates]
+    return Model(MODELS[name][0], *sizes, tokenizer.hearing)
+
+
 def train(name: str, corpus: Corpus, valid: Corpus, minutes: float | None, seed: int) -> tuple[Model, dict]:
     """A model with its best weights, and what there is to tell; minutes: of processor time, instead of its steps."""
-    config, own = MODELS[name]
+    own = MODELS[name][1]
     budget = None if minutes is None else minutes * 60
     training = TrainingConfig(**{**TRAINING, **own, "seed": seed, "budget": budget})
     torch.manual_seed(seed)
-    tokenizer = corpus.tokenizer
-    sizes = [field.size for field in tokenizer.fields], [coordinate.size for coordinate in tokenizer.coordinates]
-    model = Model(config, *sizes, tokenizer.hearing)
+    model = build(name, corpus)
     both = _both(corpus, valid)
     count = len(corpus.pieces)
     trainer = Trainer(
@@ -343,19 +339,16 @@ def main() -> None:
 
 
 def _trained(name: str, corpora: dict[str, Corpus], given: argparse.Namespace, seed: int) -> tuple[Model, dict]:
-    kept = given.weights and given.weights / f"{name}-{seed}{'-leak-free' if given.leak_free else ''}.pt"
+    kept = given.weights and given.weights / f"{name}-{seed}{'-leak-free' if given.leak_free else ''}.safetensors"
     if kept and kept.exists():
-        config = MODELS[name][0]
-        tokenizer = corpora["train"].tokenizer
-        sizes = [f.size for f in tokenizer.fields], [c.size for c in tokenizer.coordinates]
-        model = Model(config, *sizes, tokenizer.hearing)
-        saved = torch.load(kept, weights_only=True)
-        model.load_state_dict(saved["weights"])
-        return model, saved["facts"]
+        tensors, facts = read_tensors(kept)
+        model = build(name, corpora["train"])
+        model.load_state_dict(tensors)
+        return model, facts
     model, facts = train(name, corpora["train"], corpora["valid"], given.minutes, seed)
     if kept:
         kept.parent.mkdir(parents=True, exist_ok=True)
-        torch.save({"weights": model.state_dict(), "facts": facts}, kept)
+        write_tensors(kept, model.state_dict(), facts)
     return model, facts
 
 

@@ -199,7 +199,8 @@ class Relative(nn.Module):
         self.ear, self.field, self.voice = ear, field, ear.pitched.index(field)
         self.surroundings = nn.Linear(ear.histograms, dim, bias=False)
         self.ages = nn.ModuleList(table(2 * OLDEST + 1, dim) for _ in ear.pitched)
-        self.others = nn.ModuleList(table(2 * REACH + 2, dim) for _ in ear.pitched)
+        others = [table(2 * REACH + 2, dim) for _ in ear.pitched]
+        self.others = nn.ModuleDict({str(i): other for i, other in enumerate(others) if i != self.voice})
         self.known = nn.ModuleList(table(2 * REACH + 2, dim) for f in ear.pitched if f < field)
         self.score = nn.Linear(dim, ear.kinds * (2 * REACH + 1))
         pitched = ear.table("place", field) >= 0
@@ -227,7 +228,7 @@ class Relative(nn.Module):
         for voice in range(len(ear.pitched)):
             found = found + self.ages[voice](ages[..., voice])
             if voice != self.voice:
-                found = found + self.others[voice](interval(lasts[..., voice], last))
+                found = found + self.others[str(voice)](interval(lasts[..., voice], last))
         for sung, field in zip(self.known, (f for f in ear.pitched if f < self.field), strict=True):
             found = found + sung(interval(ear.place(field, known[field]), last))
         return found, last

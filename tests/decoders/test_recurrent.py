@@ -27,12 +27,18 @@ def assert_same(left, right):
     torch.testing.assert_close(left, right, rtol=1e-11, atol=1e-11)
 
 
+def pair(name):
+    """A decoder as it runs by default, and the same written out."""
+    make, _, _ = TWINS[name]
+    default = make(dim=D, layers=LAYERS).double()
+    written = make(dim=D, layers=LAYERS, written_out=True).double()
+    written.load_state_dict(default.state_dict())
+    return default, written
+
+
 @each_twin
 def test_the_equations_written_out_equal_the_kernel_in_values_and_gradients(name):
-    make, _, _ = TWINS[name]
-    kernel = make(dim=D, layers=LAYERS).double()
-    written = make(dim=D, layers=LAYERS, written_out=True).double()
-    written.load_state_dict(kernel.state_dict())
+    kernel, written = pair(name)
     _, past = kernel(inputs().flip(1), kernel.initial_state(B))
     results = []
     for decoder in (kernel, written):
@@ -46,10 +52,7 @@ def test_the_equations_written_out_equal_the_kernel_in_values_and_gradients(name
 
 @each_twin
 def test_packed_pieces_written_out_equal_the_default_in_values_and_gradients(name):
-    make, _, _ = TWINS[name]
-    default = make(dim=D, layers=LAYERS).double()
-    written = make(dim=D, layers=LAYERS, written_out=True).double()
-    written.load_state_dict(default.state_dict())
+    default, written = pair(name)
     _, past = default(inputs().flip(1), default.initial_state(B))
     fresh = torch.zeros(B, T, dtype=torch.bool)
     fresh[0, [0, 7, 8]] = True
