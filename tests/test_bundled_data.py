@@ -49,8 +49,8 @@ def test_every_bundled_file_is_named_in_the_readme(path):
     assert path == DATA / "README.md" or f"`{name_of(path)}`" in (DATA / "README.md").read_text(encoding="utf-8")
 
 
-def test_the_bundled_music_stays_under_three_megabytes():
-    assert sum(p.stat().st_size for p in FILES) < 3_000_000
+def test_the_bundled_music_stays_under_five_megabytes():
+    assert sum(p.stat().st_size for p in FILES) < 5_000_000
 
 
 @pytest.mark.parametrize("path", SCORES, ids=name_of)
@@ -84,7 +84,7 @@ def test_sixty_irish_tunes_are_read_in_six_metres_and_many_keys():
 @pytest.mark.parametrize("path", ORCHESTRA, ids=name_of)
 def test_an_orchestral_movement_has_named_parts_of_orchestral_instruments(path):
     score = read(path)
-    assert len(score.parts) >= 10
+    assert len(score.parts) >= 9
     assert all(part.name and not part.is_drum for part in score.parts)
     assert {40, 41, 42, 43} <= {part.program for part in score.parts}
 

@@ -97,7 +97,9 @@ def test_what_has_come_back_once_comes_back_the_same_ever_after(path):
 def test_no_onset_of_a_notated_orchestral_movement_is_moved_by_the_grid(path):
     score = scores_of(path)[0]
     ours = sum((p.notes["onset"] % UNIT != 0).sum() for p in score.parts)
-    assert ours <= score.note_count * 0.02  # grace notes and tuplets of five and seven
+    # grace notes and tuplets of five and seven; a thunderstorm of quintuplets, and 64ths in an Allegretto
+    share = {"beethoven-op68-4": 0.08, "beethoven-op93-2": 0.04}.get(path.stem, 0.02)
+    assert ours <= score.note_count * share
 
 
 def test_one_note_is_hardly_more_than_one_step():
