@@ -43,6 +43,7 @@ from musicgen.config import RunConfig, load_config
 from musicgen.corpus import Corpus, Piece, compile_corpus, find_source, split_pieces, whole_pieces
 from musicgen.decoders.model import Model
 from musicgen.tokens import NONE, Coordinate, Field, Hearing, Tokenizer
+from musicgen.tokens.recall import Recall
 from musicgen.training.chunk import ChunkLoss
 from musicgen.training.evaluate import to_tensors
 from musicgen.training.loop import Trainer
@@ -89,6 +90,11 @@ class Flat:
         (first,) = self.flatten(np.array([of.start]))[:, 0].tolist()
         self.start = (first,)
         self._apart: dict[int, Apart] = {}
+
+    @property
+    def recall(self) -> Recall:
+        """A passage is its tokens."""
+        return Recall(views=((0,),), fields=(0,))
 
     @property
     def hearing(self) -> Hearing:
@@ -198,7 +204,9 @@ def held_out(
     fields = tokenizer.of.fields if isinstance(tokenizer, Flat) else tokenizer.fields
     nats, notes = np.zeros(len(fields)), 0
     state = model.initial_state(min(16, len(pieces)))
-    for batch in whole_pieces(corpus, pieces, streams=16, chunk=256, hide=hide, without=without):
+    for batch in whole_pieces(
+        corpus, pieces, streams=16, chunk=256, hide=hide, without=without, recall=model.recall is not None
+    ):
         tensors, masks = to_tensors(batch, torch.device("cpu"))
         costs, state = chunk_loss(*tensors, masks, tuple(part[: len(batch.steps)] for part in state))
         if isinstance(tokenizer, Flat):
@@ -287,17 +295,19 @@ ABLATIONS: dict[str, dict] = {
     "16 streams": {"streams": 16},
     "half the chunk": {"chunk": 0.5},
     "hears": {"hearing": True},
+    "recalls": {"recall": True},
+    "hears and recalls": {"hearing": True, "recall": True},
 }
 """Change -> options. Bars left are hidden in evaluation, so `always hidden` is never to be told them."""
 
 
 def changed(config: RunConfig, changes: dict, known: Sequence[str] = ()) -> RunConfig:
-    """The configuration with some options of training changed, `chunk` by a factor, or the model's hearing.
+    """The configuration with some options of training changed, `chunk` by a factor, or the model's hearing and recall.
 
     known: the coordinates that there are; others need not be left out.
     """
     changes = dict(changes)
-    model = config.model.model_copy(update={"hearing": changes.pop("hearing", config.model.hearing)})
+    model = config.model.model_copy(update={n: changes.pop(n, getattr(config.model, n)) for n in ("hearing", "recall")})
     if "without_coordinates" in changes:
         changes["without_coordinates"] = tuple(name for name in changes["without_coordinates"] if name in known)
     if "chunk" in changes:
@@ -364,7 +374,9 @@ def print_head(music: str, where: str, corpus: Corpus, options: argparse.Namespa
 
 
 def print_row(row: Row) -> None:
-    form = ", ".join(filter(None, (row.form, "hearing" if row.hearing and row.change != "hears" else "", row.change)))
+    form = ", ".join(
+        filter(None, (row.form, "hearing" if row.hearing and "hears" not in row.change else "", row.change))
+    )
     figures = [f"{row.parameters:,}", f"{row.minutes:.1f}", f"{row.updates:,}", f"{row.notes_per_second:,.0f}"]
     figures += [f"**{row.nats_a_note:.3f}**", *(f"{nats:.3f}" for nats in row.by_field.values())]
     figures += [f"{row.told_length:.3f}", f"{row.notes_in_memory:.0f}", f"{row.notes_in_chunk:.0f}"]

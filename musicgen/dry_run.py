@@ -57,7 +57,7 @@ def dry_run(where: Places, config: RunConfig, *, device: str = "auto", on_files:
     trainer, pieces = make_trainer(corpus, config.model_copy(update={"training": forever}), alone)
     reports = [report for _, report in zip(range(1 + TRIED), trainer.run(), strict=False)][1:]
     seconds = statistics.median(report.seconds for report in reports)
-    batch = next(make_streams(corpus, pieces, settings))
+    batch = next(make_streams(corpus, pieces, settings, trainer.model.recall is not None))
     activations = kept_bytes(trainer.chunk_loss, batch, trainer.device) / 2**20
     weights = 4 * trainer.model.parameter_count / 2**20
     optimiser = weights * (4 if settings.average else 3)

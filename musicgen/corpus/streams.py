@@ -21,6 +21,7 @@ import numpy as np
 from musicgen.corpus.corpus import Corpus, Piece
 from musicgen.errors import ConfigError
 from musicgen.tokens import HIDDEN, NONE, Tokenizer
+from musicgen.tokens.recall import recall as recall_steps
 
 ORDER, PLAY, NOISE = range(3)
 """What a generator is drawn for; part of its name."""
@@ -46,7 +47,7 @@ class Reading:
     """A whole piece as it is read. `hidden`: indices of the coordinates that are withheld from the model."""
 
     steps: np.ndarray  # (N, F)
-    coordinates: np.ndarray  # (N, C), nothing hidden: the grammar's masks are made from them
+    coordinates: np.ndarray  # (N, C), nothing hidden: the grammar's masks are made from them; (N, C + R) with recall
     notes: np.ndarray  # (N,) how many notes each step begins
     hidden: tuple[int, ...] = ()
 
@@ -109,6 +110,7 @@ class Streams:
     mask: share of the values in `steps` (each field of each step by itself, but for the steps that begin a piece) that
     are put out, to NONE; of one field, to the value of START, which nothing else has in mid-piece. Targets, coordinates
     and the grammar's masks stay.
+    recall: coordinates have what the piece recalls after each step beside them (see tokens.recall).
     part: (k, n) reads the k-th of n equal shares of the rows, for the k-th of n processes, from 0.
     """
 
@@ -125,11 +127,13 @@ class Streams:
         hide_each: float = 0.0,
         without: Iterable[str] = (),
         mask: float = 0.0,
+        recall: bool = False,
         part: tuple[int, int] = (0, 1),
     ) -> None:
         self.corpus, self.pieces = corpus, list(pieces)
         self.streams, self.chunk = streams, chunk
         self.transpose, self.hide, self.hide_each, self.mask = transpose, hide, hide_each, mask
+        self.recall = recall
         self.without = coordinates_named(corpus.tokenizer, without)
         k, n = part
         self.numbers = range(streams)[k * streams // n : (k + 1) * streams // n]
@@ -183,7 +187,7 @@ class Streams:
         hidden = {i for i, hides in enumerate(told) if hides} | self.without
         original = np.asarray(self.corpus.steps_of(self.pieces[piece]))
         steps = tokenizer.transpose(original, semitones) if semitones else original
-        return read(original if steps is None else steps, tokenizer, hidden)
+        return read(original if steps is None else steps, tokenizer, hidden, self.recall)
 
     def state(self) -> dict:
         """Plain values from which `restore` goes on exactly here."""
@@ -204,9 +208,12 @@ class Streams:
             self.rows[i] = _Row(place, at, self._read(place, piece))
 
 
-def read(steps: np.ndarray, tokenizer: Tokenizer, hidden: Iterable[int] = ()) -> Reading:
-    """A piece (N, F) with its coordinates, those in `hidden` to be withheld."""
-    return Reading(steps, tokenizer.locate(steps), tokenizer.is_note(steps), tuple(sorted(hidden)))
+def read(steps: np.ndarray, tokenizer: Tokenizer, hidden: Iterable[int] = (), recall: bool = False) -> Reading:
+    """A piece (N, F) with its coordinates, those in `hidden` to be withheld, and with `recall` what it recalls."""
+    coordinates = tokenizer.locate(steps)
+    if recall:
+        coordinates = np.concatenate([coordinates, recall_steps(steps, tokenizer.recall)], axis=1)
+    return Reading(steps, coordinates, tokenizer.is_note(steps), tuple(sorted(hidden)))
 
 
 def coordinates_ahead(tokenizer: Tokenizer) -> set[int]:
@@ -230,7 +237,8 @@ def gather(rows: Sequence[Sequence[Cut]], length: int, tokenizer: Tokenizer) -> 
     shape = (len(rows), length)
     steps = np.zeros((*shape, len(tokenizer.fields)), dtype=np.int64)
     targets = np.zeros_like(steps)
-    coordinates = np.zeros((*shape, len(tokenizer.coordinates)), dtype=np.int64)
+    width = next((cut[0].coordinates.shape[1] for cuts in rows for cut in cuts), len(tokenizer.coordinates))
+    coordinates = np.zeros((*shape, width), dtype=np.int64)
     fresh = np.zeros(shape, dtype=bool)
     notes = 0
     masks: dict[int, np.ndarray] = {}
@@ -257,13 +265,15 @@ def whole_pieces(
     chunk: int,
     hide: bool = True,
     without: Iterable[str] = (),
+    recall: bool = False,
 ) -> Iterator[Batch]:
     """For evaluation: every piece once, whole, laid end to end in up to `streams` rows of nearly one length.
 
     The longest piece first goes to the row that is shortest (Graham 1969). The last chunks end where a row ends, and a
     row that has ended is left out of the batches that follow: the first rows stay, so `state[: len(batch.steps)]` is
     theirs, and nothing is padding. `hide` withholds the coordinates that look ahead, which tell how long the piece will
-    be; `without` others, by name. Pieces are read as they are reached, so that what is held out may be large.
+    be; `without` others, by name; `recall` adds what a piece recalls. Pieces are read as they are reached, so that what
+    is held out may be large.
     """
     hidden = coordinates_named(corpus.tokenizer, without) | (coordinates_ahead(corpus.tokenizer) if hide else set())
     pieces = [piece for piece in pieces if piece.length > 1]
@@ -283,7 +293,9 @@ def whole_pieces(
         for b in range(len(left)):
             wanted = length
             while wanted:
-                now = playing[b] or (read(np.asarray(corpus.steps_of(next(waiting[b]))), corpus.tokenizer, hidden), 0)
+                if (now := playing[b]) is None:
+                    steps = np.asarray(corpus.steps_of(next(waiting[b])))
+                    now = (read(steps, corpus.tokenizer, hidden, recall), 0)
                 reading, at = now
                 count = min(len(reading.steps) - 1 - at, wanted)
                 cuts[b].append((reading, at, count))

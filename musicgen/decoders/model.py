@@ -18,7 +18,9 @@ from torch.nn import functional
 from musicgen.decoders import DECODERS
 from musicgen.decoders.decoder import Dropout, State
 from musicgen.decoders.hearing import Ear, Intervals, Relative
+from musicgen.decoders.recall import Pointing, Recollection
 from musicgen.tokens import NONE, Hearing
+from musicgen.tokens.recall import Recall
 
 
 class ModelConfig(BaseModel):
@@ -32,6 +34,9 @@ class ModelConfig(BaseModel):
     dropout: float = Field(0.1, ge=0, lt=1, description="share of values dropped while training")
     hearing: bool = Field(
         False, description="hear and score pitches by their distance from what was heard: the same in every key"
+    )
+    recall: bool = Field(
+        False, description="be told what came next the last time the passage just heard was heard in this piece"
     )
     heads: int = Field(8, ge=1, le=64, description="transformer: attention heads; divides dim")
     memory: int = Field(512, ge=1, le=16384, description="transformer: how many past steps each position sees")
@@ -47,10 +52,17 @@ class Embedding(nn.Module):
     """Sums a step's field embeddings and its coordinates into a vector. NONE adds nothing."""
 
     def __init__(
-        self, fields: Sequence[int], coordinates: Sequence[int], dim: int, dropout: float = 0.0, ear: Ear | None = None
+        self,
+        fields: Sequence[int],
+        coordinates: Sequence[int],
+        dim: int,
+        dropout: float = 0.0,
+        ear: Ear | None = None,
+        recall: Recall | None = None,
     ) -> None:
         super().__init__()
         self.intervals = None if ear is None else Intervals(ear, dim)
+        self.recollection = None if recall is None else Recollection(recall, fields, dim)
         self.fields = nn.ModuleList(nn.Embedding(size, dim) for size in fields)
         self.coordinates = nn.ModuleList(nn.Embedding(size, dim) for size in coordinates)
         self.dropout = Dropout(dropout)
@@ -65,14 +77,16 @@ class Embedding(nn.Module):
     def forward(
         self, steps: Tensor, coordinates: Tensor, heard: Tensor | None = None, before: Tensor | None = None
     ) -> Tensor:
-        """steps: (B, T, F) int64, coordinates: (B, T, C) int64; heard, before: (B, T, E). Returns (B, T, D).
+        """steps: (B, T, F) int64, coordinates: (B, T, C + R) int64; heard, before: (B, T, E). Returns (B, T, D).
 
-        heard, before: what the ear holds after and before each step, if there is one.
+        heard, before: what the ear holds after and before each step, if there is one. R: what is recalled, if anything.
         """
         vector = sum(table(steps[..., i]) for i, table in enumerate(self.fields))
         vector = vector + sum(table(coordinates[..., i]) for i, table in enumerate(self.coordinates))
         if self.intervals is not None and heard is not None and before is not None:
             vector = vector + self.intervals(steps, heard, before)
+        if self.recollection is not None:
+            vector = vector + self.recollection(coordinates[..., len(self.coordinates) :])
         return self.dropout(vector)  # (B, T, D)
 
 
@@ -81,10 +95,17 @@ class Head(nn.Module):
 
     The first field is read off the decoder's output. For each later one the embeddings of the fields already known are
     added to the output, and one hidden layer mixes them. With an ear, outputs have what was heard beside them, and
-    every field of pitches is scored by intervals too.
+    every field of pitches is scored by intervals too; with recall, what is recalled, which the head may point to.
     """
 
-    def __init__(self, fields: Sequence[int], dim: int, dropout: float = 0.0, ear: Ear | None = None) -> None:
+    def __init__(
+        self,
+        fields: Sequence[int],
+        dim: int,
+        dropout: float = 0.0,
+        ear: Ear | None = None,
+        recall: Recall | None = None,
+    ) -> None:
         super().__init__()
         self.sizes = tuple(fields)
         self.dim = dim
@@ -95,12 +116,15 @@ class Head(nn.Module):
         pitched = () if ear is None else ear.pitched
         self.relative = nn.ModuleDict({str(i): Relative(ear, i, dim) for i in pitched if ear is not None})
         self.mix = nn.ModuleDict({str(i): nn.Linear(dim, dim) for i in range(len(fields)) if i or i in pitched})
+        self.heard = 0 if ear is None else ear.width
+        told = () if recall is None else recall.fields
+        self.pointing = nn.ModuleDict({str(i): Pointing(recall, i, dim) for i in told if recall is not None})
         for table in self.known:
             nn.init.normal_(table.get_parameter("weight"), std=0.1)
 
     def context(self, outputs: Tensor) -> Tensor:
-        """What every field starts from: (..., D), or (..., D + E) with what was heard, from the model's outputs."""
-        if not self.relative:
+        """What every field starts from: (..., D), and beside it what was heard and is recalled."""
+        if outputs.shape[-1] == self.dim:
             return self.dropout(self.norm(outputs))
         return torch.cat([self.dropout(self.norm(outputs[..., : self.dim])), outputs[..., self.dim :]], -1)
 
@@ -112,10 +136,15 @@ class Head(nn.Module):
         if str(index) in self.relative:
             relative = self.relative[str(index)]
             assert isinstance(relative, Relative)
-            added, last = relative(context[..., self.dim :], known)
+            added, last = relative(context[..., self.dim : self.dim + self.heard], known)
             mixed = self._mixed(index, mixed + added)
-            return relative.scores(mixed, last, self.logits[index](mixed))
-        return self.logits[index](self._mixed(index, mixed))
+            logits = relative.scores(mixed, last, self.logits[index](mixed))
+        else:
+            mixed = self._mixed(index, mixed)
+            logits = self.logits[index](mixed)
+        if str(index) in self.pointing:
+            logits = self.pointing[str(index)](logits, mixed, context[..., self.dim + self.heard :].long(), known)
+        return logits
 
     def _mixed(self, index: int, vectors: Tensor) -> Tensor:
         """What is known and what the decoder says, mixed by a hidden layer; the first field may have none."""
@@ -126,9 +155,9 @@ class Head(nn.Module):
     def nll(self, outputs: Tensor, targets: Tensor, valid: Tensor, masks: Mapping[int, Tensor] | None = None) -> Tensor:
         """Negative log-likelihood of each field of each target, in nats.
 
-        outputs: (B, T, D); targets: (B, T, F) int64; valid: (B, T) bool, False for padding. Returns (N, F) float32 for
-        the N valid positions, in order; zero where a step does not use the field. masks: field -> (B, T, size) bool,
-        values that could have stood there; no probability goes to others.
+        outputs: the model's, (B, T, ...); targets: (B, T, F) int64; valid: (B, T) bool, False for padding. Returns
+        (N, F) float32 for the N valid positions, in order; zero where a step does not use the field. masks: field ->
+        (B, T, size) bool, values that could have stood there; no probability goes to others.
         """
         context = self.context(outputs[valid])  # (N, D)
         goal = targets[valid]  # (N, F)
@@ -159,19 +188,25 @@ class Model(nn.Module):
         fields: Sequence[int],
         coordinates: Sequence[int],
         hearing: Hearing | None = None,
+        recall: Recall | None = None,
     ) -> None:
-        """fields, coordinates: their sizes, in the tokenizer's order; hearing: the tokenizer's, for a model that hears.
+        """fields, coordinates: their sizes, in the tokenizer's order.
 
-        Raises ValueError if the configuration asks for hearing and there is none.
+        hearing, recall: the tokenizer's, for a model that hears or recalls.
+
+        Raises ValueError if the configuration asks for one of them and there is none.
         """
         super().__init__()
         if config.hearing and hearing is None:
             raise ValueError("a model that hears needs the tokenizer's hearing")
+        if config.recall and recall is None:
+            raise ValueError("a model that recalls needs the tokenizer's recall")
         options = {name: getattr(config, name) for name in OPTIONS[config.decoder]}
         self.ear = Ear(hearing, fields) if config.hearing and hearing is not None else None
-        self.embedding = Embedding(fields, coordinates, config.dim, config.dropout, self.ear)
+        self.recall = recall if config.recall else None
+        self.embedding = Embedding(fields, coordinates, config.dim, config.dropout, self.ear, self.recall)
         self.decoder = DECODERS[config.decoder](dim=config.dim, layers=config.layers, dropout=config.dropout, **options)
-        self.head = Head(fields, config.dim, config.dropout, self.ear)
+        self.head = Head(fields, config.dim, config.dropout, self.ear, self.recall)
 
     def initial_state(self, batch: int) -> State:
         """The state of `batch` streams with no past, on the model's device and in its type: the decoder's, and last the
@@ -185,20 +220,26 @@ class Model(nn.Module):
     def forward(
         self, steps: Tensor, coordinates: Tensor, state: State, fresh: Tensor | None = None
     ) -> tuple[Tensor, State]:
-        """steps: (B, T, F), coordinates: (B, T, C), both int64; returns outputs and the state after them.
+        """steps: (B, T, F), coordinates: (B, T, C + R), both int64; returns outputs and the state after them.
 
-        fresh: (B, T) bool, true at a step that begins a piece: nothing before it is remembered. Outputs are (B, T, D),
-        with an ear (B, T, D + E): what was heard stands beside what the decoder makes of it, and the head takes both.
+        fresh: (B, T) bool, true at a step that begins a piece: nothing before it is remembered. With recall the last R
+        coordinates are what is recalled after each step. Outputs are (B, T, D), beside which stands what the head takes
+        from elsewhere: what was heard (E), and what is recalled (R).
         """
         if self.ear is None:
-            return self.decoder(self.embedding(steps, coordinates), state, fresh)
-        *past, ear = state
-        heard = self.ear(steps, ear, fresh)  # (B, T, E)
-        before = torch.cat([ear[:, None], heard[:, :-1]], 1)
-        if fresh is not None:
-            before = before.masked_fill(fresh[..., None], 0.0)
-        outputs, after = self.decoder(self.embedding(steps, coordinates, heard, before), tuple(past), fresh)
-        return torch.cat([outputs, heard], -1), (*after, heard[:, -1])
+            outputs, after = self.decoder(self.embedding(steps, coordinates), state, fresh)
+        else:
+            *past, ear = state
+            heard = self.ear(steps, ear, fresh)  # (B, T, E)
+            before = torch.cat([ear[:, None], heard[:, :-1]], 1)
+            if fresh is not None:
+                before = before.masked_fill(fresh[..., None], 0.0)
+            outputs, after = self.decoder(self.embedding(steps, coordinates, heard, before), tuple(past), fresh)
+            outputs, after = torch.cat([outputs, heard], -1), (*after, heard[:, -1])
+        if self.recall is not None:
+            recalled = coordinates[..., -self.recall.width :]
+            outputs = torch.cat([outputs, recalled.to(torch.float32)], -1)
+        return outputs, after
 
     @property
     def parameter_count(self) -> int:

@@ -60,6 +60,7 @@ from musicgen.tokens.abc_grammar import (
     CharacterCursor,
     SymbolCursor,
 )
+from musicgen.tokens.recall import Recall
 from musicgen.tokens.tokenizer import Coordinate, Field, Hearing
 
 
@@ -125,6 +126,7 @@ class AbcTokenizer:
         self.coordinates = (Coordinate("beat", BEATS + 1), Coordinate("bars_left", BARS_LEFT + 2, ahead=True))
         self.start: tuple[int, ...] = (START,)
         self.hearing = _hearing(labels)
+        self.recall = Recall(views=((0,),), fields=(0,))
 
     # --- scores -------------------------------------------------------------------------------------------------------
 

@@ -71,6 +71,7 @@ from musicgen.tokens.bars_vocabulary import (
     tempo_class,
     velocity_class,
 )
+from musicgen.tokens.recall import Recall
 from musicgen.tokens.tokenizer import NONE, Hearing
 
 LANES = 251
@@ -93,6 +94,7 @@ class BarsTokenizer:
         pitch = np.full(FIELDS[2].size, -1)
         pitch[PITCH:DRUM] = np.arange(DRUM - PITCH)
         self.hearing = Hearing(octave=12, places={2: pitch}, lane_field=1, lanes=np.arange(FIELDS[1].size) % LANES)
+        self.recall = Recall(views=((0, 1, 2, 3),), fields=(0, 1, 2, 3))
 
     def quantise(self, score: Score) -> Score:
         """The score as the tokens hold it: decode(encode(score)) equals this. The docstring above says what is lost."""

@@ -60,6 +60,7 @@ from musicgen.tokens.grid_grammar import (
     GridVocabulary,
     Kind,
 )
+from musicgen.tokens.recall import Recall
 from musicgen.tokens.tokenizer import NONE, Coordinate, Hearing
 
 VELOCITY = 80
@@ -103,6 +104,8 @@ class GridTokenizer:
             places[voice] = np.full(field.size, -1)
             places[voice][PITCH:PROGRAM] = np.arange(PROGRAM - PITCH)
         self.hearing = Hearing(octave=12, places=places, rests=(REST,), sustained=not holds)
+        every = tuple(range(len(self.fields)))
+        self.recall = Recall(views=(every, every[:1]), fields=every)  # the columns, and the highest voice alone
 
     def quantise(self, score: Score) -> Score:
         """The score as the steps hold it: decode(encode(score)) equals this. The docstring above says what is lost.

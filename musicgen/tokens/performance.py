@@ -53,6 +53,7 @@ from musicgen.tokens.performance_grammar import (
     masks,
     seconds_left,
 )
+from musicgen.tokens.recall import Recall
 from musicgen.tokens.tokenizer import Hearing
 
 TEMPO_BPM = 125.0
@@ -80,6 +81,7 @@ class PerformanceTokenizer:
         pitch[ON:OFF] = pitch[OFF:SHIFT] = np.arange(PITCHES)
         released[OFF:SHIFT] = 1
         self.hearing = Hearing(octave=12, places={0: pitch}, kinds={0: released})
+        self.recall = Recall(views=((0,),), fields=(0,))
 
     # --- scores -------------------------------------------------------------------------------------------------------
 

@@ -19,6 +19,8 @@ from typing import ClassVar, Protocol
 import numpy as np
 
 from musicgen.score import Score
+from musicgen.tokens.ending import Ending
+from musicgen.tokens.recall import Recall
 
 NONE = 0
 HIDDEN = 0
@@ -93,6 +95,9 @@ class Cursor(Protocol):
     bars: int | None
     """How many the piece is to have, if that is settled."""
 
+    ending: Ending | None
+    """The chord that its last bar is to be; None: it ends as it likes."""
+
     def allowed(self, chosen: Sequence[int]) -> np.ndarray:
         """(size,) bool: the values that field number len(chosen) of the next step may take, given the fields before it.
 
@@ -133,6 +138,9 @@ class Tokenizer(Protocol):
 
     hearing: Hearing
     """Which values are pitches, for models that score them relative to what was heard."""
+
+    recall: Recall
+    """Which fields of a step make a passage the same, and which are recalled. See tokens.recall."""
 
     def quantise(self, score: Score) -> Score:
         """The score as the steps hold it: what decode(encode(score)) equals. Raises TokenError as `encode` does."""

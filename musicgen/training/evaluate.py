@@ -80,7 +80,8 @@ def evaluate(
     total = torch.zeros(len(corpus.tokenizer.fields), dtype=torch.float64)
     steps = notes = 0
     state = model.initial_state(min(streams, len(own)))
-    for batch in whole_pieces(corpus, own, streams=streams, chunk=chunk, hide=hide, without=without):
+    recall = model.recall is not None
+    for batch in whole_pieces(corpus, own, streams=streams, chunk=chunk, hide=hide, without=without, recall=recall):
         tensors, masks = to_tensors(batch, device)
         state = tuple(part[: len(batch.steps)] for part in state)  # rows that have ended are the last
         nats, state = chunk_loss(*tensors, masks, state)

@@ -71,9 +71,13 @@ def make_optimizer(model: Model, config: TrainingConfig) -> torch.optim.AdamW:
 
 
 def make_streams(
-    corpus: Corpus, pieces: Sequence[Piece], config: TrainingConfig, part: tuple[int, int] = (0, 1)
+    corpus: Corpus,
+    pieces: Sequence[Piece],
+    config: TrainingConfig,
+    recall: bool = False,
+    part: tuple[int, int] = (0, 1),
 ) -> Streams:
-    """The rows of training, or the k-th of n shares of them."""
+    """The rows of training, or the k-th of n shares of them. recall: for a model that recalls."""
     return Streams(
         corpus,
         pieces,
@@ -85,6 +89,7 @@ def make_streams(
         hide_each=config.hide_coordinates,
         without=config.without_coordinates,
         mask=config.mask_notes,
+        recall=recall,
         part=part,
     )
 
@@ -116,7 +121,7 @@ class Trainer:
             raise ConfigError(f"training.streams {config.streams}: does not divide among {count} processes")
         self.optimizer = make_optimizer(self.model, config)
         self.averaged = copy.deepcopy(self.model).requires_grad_(False) if config.average else self.model
-        self.streams = make_streams(corpus, train, config, (rank, count))
+        self.streams = make_streams(corpus, train, config, model.recall is not None, (rank, count))
         self.read_to = self.streams.state()
         self.ahead: Batch | None = None
         """The next batch, read ahead; `read_to` is where the streams were before it."""
@@ -171,7 +176,9 @@ class Trainer:
     def _choose_precision(self) -> None:
         began = self.clock()
         if self.precision is None:
-            batch = next(make_streams(self.corpus, self.streams.pieces, self.config, (0, self.processes.count)))
+            recall = self.model.recall is not None
+            part = (0, self.processes.count)
+            batch = next(make_streams(self.corpus, self.streams.pieces, self.config, recall, part))
             chosen, _ = choose_precision(self.model, batch, self.device)
             for_bf16 = self.processes.total([float(chosen == "bf16")])[0]  # they may have measured differently
             self.precision = "bf16" if for_bf16 * 2 > self.processes.count else "fp32"
