@@ -58,6 +58,9 @@ NO_REPEAT_START = ("Assuming repeat", "replacing |: with double repeat (::)", "f
 class TuneCursor:
     """A walk over the steps of one tune that is being written; see the protocol in musicgen.tokens."""
 
+    ending = None
+    """It closes as it likes."""
+
     def __init__(self, tokenizer: IrishTokenizer, bars: int | None = None, header_alone: bool = False) -> None:
         """header_alone: the walk is done with the key, until `go_on`."""
         self.tokenizer, self.header_alone = tokenizer, header_alone
@@ -216,7 +219,7 @@ class TuneCursor:
             if not self._mask(then)[grammar.ID[name]]:
                 return False
             then.take(grammar.ID[name])
-        return tail.endswith("!") or then.ending != 1 or "[2 " in self.tokenizer.pieces
+        return tail.endswith("!") or then.volta != 1 or "[2 " in self.tokenizer.pieces
 
     # --- taking a step ------------------------------------------------------------------------------------------------
 

@@ -6,8 +6,8 @@ which puts what was drawn after the fragment, whose own notes stay as they are.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -29,26 +29,33 @@ from musicgen.tokens.bars_vocabulary import (
     UNIT,
     part_values,
 )
+from musicgen.tokens.ending import Ending
 from musicgen.tokens.grid_grammar import REST, GridCursor
-from musicgen.tokens.performance_grammar import PerformanceCursor
+from musicgen.tokens.performance_grammar import UNIT as HUNDREDTH
+from musicgen.tokens.performance_grammar import Barlines, PerformanceCursor
 
 SLACK = TICKS_PER_QUARTER // 8
 """A 32nd note: so much too early or too late, a last note is still taken to stop at the barline."""
+RECENT_BARS = 8
+"""A part that has played in so many last bars of the fragment was playing when it broke off."""
 
 
 @dataclass(frozen=True)
 class Prompt:
     """A fragment as one tokenizer's steps, and the way back.
 
-    cursor: makes the cursor of a piece of so many bars. hold: told the cursor that has walked the steps, holds the
-    fragment's course. join: from the steps that were drawn and the number of new bars to (the whole, the new alone).
+    cursor: makes the cursor of a piece of so many bars; None: it ends when it likes. hold: told the cursor that has
+    walked the steps, holds the fragment's course, and what it is to end on. join: from the steps that were drawn, and
+    the number of new bars that was asked for, to (the whole, the new alone).
     """
 
     steps: np.ndarray
     bars: int
-    cursor: Callable[[int], Any]
+    cursor: Callable[[int | None], Any]
     hold: Callable[[Any], None]
-    join: Callable[[np.ndarray, int], tuple[Score, Score]]
+    join: Callable[[np.ndarray, int | None], tuple[Score, Score]]
+    players: Mapping[int, int] = field(default_factory=dict)
+    """Value of field `part` -> index of the fragment's part, where a model chooses who plays."""
 
 
 def heard_as(fragment: Score, tokenizer: Tokenizer) -> Score:
@@ -82,7 +89,10 @@ def settle(fragment: Score) -> Score:
 
 
 def bars_prompt(fragment: Score, heard: Score, tokenizer: BarsTokenizer, seen: Sequence[int] | None) -> Prompt:
-    """The fragment for the `bars` tokenizer: its last bar made full, its instruments lent programs the model knows."""
+    """The fragment for the `bars` tokenizer: its last bar made full, its instruments lent programs the model knows.
+
+    Who has played in its last bars takes part again; the last bar is to be the tonic chord.
+    """
     read = settle(heard)
     last = int(read.bars[-1])
     bar = _check_bar(read, "bars")
@@ -93,16 +103,23 @@ def bars_prompt(fragment: Score, heard: Score, tokenizer: BarsTokenizer, seen: S
     part_of_value = dict(reversed(list(zip(values, playing, strict=True))))
     lengths = steps[steps[:, 0] == BAR, 3]
     ranges = {value: _range(fragment.parts[i]) for value, i in part_of_value.items()}
+    most = dict.fromkeys(part_of_value, 0)
+    for value, i in zip(values, playing, strict=True):
+        most[value] += _most_together(fragment.parts[i])
+    ending = Ending.of(fragment)
+    recent = int(read.bars[max(len(read.bars) - RECENT_BARS, 0)])
+    band = {value for value, i in part_of_value.items() if read.parts[i].end > recent} or set(part_of_value)
     # the tokenizer's bars lie on its grid, the fragment's need not: what is new is moved by the difference
     grid_end = int(lengths.sum()) * UNIT
     shift = last + bar - grid_end
 
     def hold(cursor: BarsCursor) -> None:
         cursor.keep_course()
-        cursor.ranges = ranges
-        cursor.not_before = -(-(read.length - last) // UNIT)  # the seam, rounded up to the grid
+        cursor.ranges, cursor.most = ranges, most
+        cursor.ending, cursor.must_play = ending, set(band)
+        cursor.not_before = int(lengths[-1]) - (last + bar - read.length) // UNIT  # the seam, rounded up to the grid
 
-    def join(drawn: np.ndarray, bars: int) -> tuple[Score, Score]:
+    def join(drawn: np.ndarray, bars: int | None = None) -> tuple[Score, Score]:
         skeleton = steps[np.isin(steps[:, 0], (START, PART, BAR))]
         decoded = tokenizer.decode(np.concatenate([skeleton, drawn]))
         new = [fragment.parts[0].notes[:0]] * len(fragment.parts)
@@ -116,13 +133,13 @@ def bars_prompt(fragment: Score, heard: Score, tokenizer: BarsTokenizer, seen: S
         more = decoded.bars[decoded.bars >= grid_end] + shift
         return _join(fragment, new, np.concatenate([read.bars, more]), decoded.length + shift, fragment.signs)
 
-    return Prompt(steps, len(lengths), tokenizer.cursor, hold, join)
+    return Prompt(steps, len(lengths), tokenizer.cursor, hold, join, part_of_value)
 
 
 def melody_prompt(fragment: Score, heard: Score, tokenizer: AbcTokenizer, seen: Sequence[int] | None) -> Prompt:
     """The fragment for the `abc` tokenizer: one melody, repeats as written, its last bar left open.
 
-    A melody whose lengths have no symbols, as from most MIDI files, is read in even ones.
+    A melody whose lengths have no symbols, as from most MIDI files, is read in even ones. It is to end on its tonic.
     """
     read = heard
     try:
@@ -131,8 +148,9 @@ def melody_prompt(fragment: Score, heard: Score, tokenizer: AbcTokenizer, seen: 
         read = in_even_lengths(settle(heard))
         steps = tokenizer.encode(read, unfinished=True)
     playing = [i for i, part in enumerate(fragment.parts) if len(part.notes)]
+    compass, ending = _range(fragment.parts[playing[0]]), Ending.of(fragment)
 
-    def join(drawn: np.ndarray, bars: int) -> tuple[Score, Score]:
+    def join(drawn: np.ndarray, bars: int | None = None) -> tuple[Score, Score]:
         decoded = tokenizer.decode(np.concatenate([steps, drawn]))
         new = [part.notes[:0] for part in fragment.parts]
         notes = decoded.parts[0].notes
@@ -144,30 +162,37 @@ def melody_prompt(fragment: Score, heard: Score, tokenizer: AbcTokenizer, seen: 
         starts = np.concatenate([read.bars, decoded.bars[decoded.bars > read.bars[-1]]])
         return _join(fragment, new, starts, decoded.length, decoded.signs)
 
-    def cursor(bars: int) -> Any:
+    def cursor(bars: int | None) -> Any:
         return tokenizer.cursor(bars, strict=False)  # real tunes have bars of any length; keep_course ends that
 
-    return Prompt(steps, len(read.bars), cursor, lambda cursor: cursor.keep_course(), join)
+    def hold(cursor: Any) -> None:
+        cursor.keep_course()
+        cursor.compass, cursor.ending = compass, ending
+
+    return Prompt(steps, len(read.bars), cursor, hold, join)
 
 
 def grid_prompt(fragment: Score, heard: Score, tokenizer: GridTokenizer, seen: Sequence[int] | None) -> Prompt:
     """The fragment for the `grid` tokenizer: a part a voice, its last bar left open; what sounds is let go at the seam.
 
-    Without holds (`tokenizer.holds`) a pitch that goes on over the seam is struck again there.
+    Without holds (`tokenizer.holds`) a pitch that goes on over the seam is struck again there. The last bar is to be
+    the tonic chord, of all voices.
     """
     read = settle(heard)
     _check_bar(read, "grid")
     steps = tokenizer.encode(read, unfinished=True)
     playing = [i for i, part in enumerate(read.parts) if len(part.notes)]
     begun = tokenizer.decode(steps)
+    ending = Ending.of(fragment)
     shift = int(read.bars[-1] - begun.bars[-1])  # the tokenizer's bars lie on its grid, the fragment's need not
 
     def hold(cursor: GridCursor) -> None:
         cursor.keep_course()
         cursor.ranges = {voice: _range(fragment.parts[i]) for voice, i in enumerate(playing)}
+        cursor.ending = ending
         cursor.heard = (REST,) * tokenizer.voices
 
-    def join(drawn: np.ndarray, bars: int) -> tuple[Score, Score]:
+    def join(drawn: np.ndarray, bars: int | None = None) -> tuple[Score, Score]:
         decoded = tokenizer.decode(np.concatenate([steps, drawn]))
         end = max(decoded.length + shift, fragment.length)
         new = [part.notes[:0] for part in fragment.parts]
@@ -190,6 +215,7 @@ def performance_prompt(
     """The fragment for the `performance` tokenizer: one instrument, in seconds; new bars are of its last metre.
 
     Several parts of one program are the hands of one player: a new note goes to the one that has played nearest to it.
+    The last bar is to be the tonic chord, which stands on its barline to the tick.
     """
     playing = [i for i, part in enumerate(fragment.parts) if len(part.notes)]
     if len({(fragment.parts[i].program, fragment.parts[i].is_drum) for i in playing}) > 1:
@@ -209,24 +235,36 @@ def performance_prompt(
     ticks_per_ms = TICKS_PER_QUARTER * fragment.tempo_at(fragment.length).bpm / 60_000
     seam_ms = tokenizer.decode(steps).length
 
-    def cursor(bars: int) -> PerformanceCursor:
-        made = tokenizer.cursor(bars)
-        end = filled + (bars - len(read.bars)) * metre
-        made.ends_at = seam_ms + round((end - fragment.length) / ticks_per_ms)
+    barlines = Barlines(len(read.bars), seam_ms + (filled - fragment.length) / ticks_per_ms, metre / ticks_per_ms)
+    ending = Ending.of(fragment)
+
+    def cursor(bars: int | None) -> PerformanceCursor:
+        made = tokenizer.cursor()
+        made.barlines, made.bar, made.bars = barlines, barlines.bars, bars
         return made
 
     def hold(cursor: PerformanceCursor) -> None:
         cursor.keep_course()
         cursor.compass = min(low for low, _ in ranges), max(high for _, high in ranges)
+        cursor.ending = ending
 
-    def join(drawn: np.ndarray, bars: int) -> tuple[Score, Score]:
+    def join(drawn: np.ndarray, bars: int | None = None) -> tuple[Score, Score]:
+        decoded = tokenizer.decode(np.concatenate([steps, drawn]))
+        bars = barlines.begun(decoded.length) - barlines.bars if bars is None else bars
         end = filled + bars * metre
-        notes = tokenizer.decode(np.concatenate([steps, drawn])).parts[0].notes
+        notes = decoded.parts[0].notes
         notes = notes[notes["onset"] >= seam_ms].copy()
+        closes = (notes["onset"] + notes["duration"] == decoded.length) & (
+            notes["onset"] == notes["onset"].max(initial=0)
+        )
         stops = notes["onset"] + notes["duration"] - seam_ms
         onsets = fragment.length + np.rint((notes["onset"] - seam_ms) * ticks_per_ms).astype(np.int64)
-        notes["onset"] = onsets
         stops = np.minimum(fragment.length + np.rint(stops * ticks_per_ms).astype(np.int64), end)
+        chord = end - round(barlines.hold * ticks_per_ms)
+        if (np.abs(onsets[closes] - chord) <= HUNDREDTH * ticks_per_ms + 1).all():
+            stops = np.where(closes, end, np.minimum(stops, chord))
+            onsets[closes] = chord
+        notes["onset"] = onsets
         notes["duration"] = np.maximum(stops - onsets, 1)
         new = [part.notes[:0] for part in fragment.parts]
         hand = np.abs(notes["pitch"][:, None] - middles).argmin(axis=1)
@@ -316,7 +354,12 @@ def _distance(program: int, part: Part) -> float:
 
 
 def _range(part: Part) -> tuple[int, int]:
-    """What a part may play: its instrument's range, and what it has played already; of drums, the keys it has used."""
-    pitches = part.notes["pitch"]
+    """What a part may play: up to an octave beyond what it has, in its instrument's range; of drums, what it has."""
+    lowest, highest = int(part.notes["pitch"].min()), int(part.notes["pitch"].max())
     low, high = (127, 0) if part.is_drum else playing_range(part.program)
-    return min(low, int(pitches.min())), max(high, int(pitches.max()))
+    return min(max(low, lowest - 12), lowest), max(min(high, highest + 12), highest)
+
+
+def _most_together(part: Part) -> int:
+    """How many notes a part has struck at once, at most: two flutes on one staff do not play a chord of five."""
+    return int(np.unique(part.notes["onset"], return_counts=True)[1].max())

@@ -16,6 +16,7 @@ from musicgen.decoders import pick
 from musicgen.decoders.model import Model
 from musicgen.sampling.filters import SamplingConfig, draw
 from musicgen.tokens import Cursor, Tokenizer
+from musicgen.tokens.recall import Recaller
 
 PROMPT_CHUNK = 256
 """Steps of a prompt that the model reads in one call."""
@@ -49,12 +50,19 @@ def sample(
 
     cursors: each has taken the prompt's steps after START already. prompt_coordinates: (T, C), where each step of the
     prompt leaves us; needed where the prompt is longer than START alone. most_bars: a stream that may end when it likes
-    is told to end on that bar. progress(bars): called with the sum of bars begun whenever it has grown.
+    is told to end on that bar; one that has an ending and draws END is given the next bar for it. progress(bars):
+    called with the sum of bars begun whenever it has grown.
     """
     device = next(model.parameters()).device
     count = len(cursors)
     if prompt_coordinates is None:
         prompt_coordinates = np.array([cursors[0].coordinates()])
+    recallers: list[Recaller] = []
+    if model.recall is not None:
+        first = Recaller(model.recall)
+        told = [first.advance(step) for step in prompt.tolist()]
+        prompt_coordinates = np.concatenate([prompt_coordinates, told], axis=1)
+        recallers = [first.copy() for _ in cursors]
     state = model.initial_state(1)
     outputs = None
     for at in range(0, len(prompt), PROMPT_CHUNK):
@@ -66,6 +74,7 @@ def sample(
     state = pick(state, torch.zeros(count, dtype=torch.long, device=device))
     output = outputs[:, -1].expand(count, -1)  # (B, D)
 
+    end = tokenizer.fields[0].labels.index("END")
     generators = [stream_generator(seed, stream) for stream in range(count)]
     drawn: list[list[np.ndarray]] = [[] for _ in cursors]
     nats = np.zeros(count)
@@ -77,6 +86,13 @@ def sample(
             if cursor.bars is None and cursor.bar >= most_bars - ENDING_BARS:
                 cursor.bars = min(cursor.bar + ENDING_BARS, most_bars)
         steps, costs = _draw_step(model, [cursors[i] for i in live], output, config, [generators[i] for i in live])
+        early = [row for row, i in enumerate(live) if steps[row, 0] == end and _may_end(cursors[i])]
+        if early:
+            streams = [live[row] for row in early]
+            for i in streams:
+                cursors[i].bars = cursors[i].bar + 1
+            again = [cursors[i] for i in streams], output[early], config, [generators[i] for i in streams]
+            steps[early], costs[early] = _draw_step(model, *again)
         for row, stream in enumerate(live):
             cursors[stream].advance(steps[row])
             drawn[stream].append(steps[row])
@@ -92,6 +108,9 @@ def sample(
         if len(going) < len(steps):
             state = pick(state, torch.tensor(going, device=device))
         coordinates = np.array([cursors[i].coordinates() for i in live])
+        if recallers:
+            told = [recallers[i].advance(drawn[i][-1].tolist()) for i in live]
+            coordinates = np.concatenate([coordinates, told], axis=1)
         inputs = torch.from_numpy(steps[going][:, None]).to(device)
         outputs, state = model(inputs, torch.from_numpy(coordinates[:, None]).to(device), state)
         output = outputs[:, 0]
@@ -102,6 +121,11 @@ def stream_generator(seed: int, stream: int) -> torch.Generator:
     """The randomness of one stream: the same whatever the other streams are."""
     mixed = np.random.SeedSequence([seed, stream]).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(mixed) >> 1)
+
+
+def _may_end(cursor: Cursor) -> bool:
+    """Whether a piece that is to close on a chord ends when it likes, and that is not yet settled."""
+    return cursor.ending is not None and cursor.bars is None and not getattr(cursor, "closed", False)
 
 
 def _draw_step(

@@ -27,17 +27,22 @@ from musicgen.formats.abc_write import Speller, cut, key_text, layers, next_tupl
 from musicgen.score import Part, Score, Sign, transpose
 from musicgen.score.edit import with_repeat_starts
 from musicgen.score.timing import in_even_lengths
-from musicgen.tokens.abc_grammar import (
-    BARS_LEFT,
-    BEATS,
+from musicgen.tokens.abc_characters import (
     BODY_TEXT,
     CHARACTER_ID,
     CHARACTERS,
+    HEADER_TEXT,
+    SYMBOL,
+    TEXT_ID,
+    CharacterCursor,
+)
+from musicgen.tokens.abc_grammar import (
+    BARS_LEFT,
+    BEATS,
     CLOSE,
     END,
     GRID,
     GRID_OF,
-    HEADER_TEXT,
     ID,
     IS_BAR,
     IS_CONTENT,
@@ -52,12 +57,9 @@ from musicgen.tokens.abc_grammar import (
     REST,
     SIZE,
     START,
-    SYMBOL,
-    TEXT_ID,
     TUPLETS,
     UNIT,
     VOCABULARY,
-    CharacterCursor,
     SymbolCursor,
 )
 from musicgen.tokens.recall import Recall

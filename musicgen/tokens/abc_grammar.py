@@ -1,18 +1,20 @@
-"""The grammar of ABC symbols: the vocabulary, and the cursors that say what may come next.
+"""The grammar of ABC symbols: the vocabulary, and the cursor that says what may come next.
 
-A symbol cursor is strict or lenient. Strict, for sampling: every bar sums to its metre, except that the first bar may
+The cursor is strict or lenient. Strict, for sampling: every bar sums to its metre, except that the first bar may
 be a pickup of p and then a section may close p short of full, where a repeat goes back to that pickup or the next
 section begins with one of p; the notes of a tuplet are of one length and no chords; a tie is followed by the same
 pitch; a |: finds its :|, and a :| after a double bar has a |: before it. Lenient, for walking over real tunes, whose
 bars may have any length: syntax alone counts.
 
-What may come depends on little (the ticks in the bar, what is open), so that masks are worked out once and kept.
-A character cursor spells the symbols of a symbol cursor letter by letter, the longest symbol that may stand winning.
-"""
+With an ending, the last bar of a piece has a place for its last note (`last_onset`): what comes before may not run over
+it, and there stands the tonic, in the octaves that the tune has used, until the bar is full.
+
+What may come depends on little (the ticks in the bar, what is open), so that masks are worked out once and kept."""
 
 from __future__ import annotations
 
 import copy
+import functools
 import re
 from collections.abc import Sequence
 
@@ -20,9 +22,10 @@ import numpy as np
 
 from musicgen.errors import TokenError
 from musicgen.formats.abc_fields import ACCIDENTALS, LETTER_SEMITONES
-from musicgen.formats.abc_write import Speller, key_text, note_text
+from musicgen.formats.abc_write import Speller, key_text, note_text, spell
 from musicgen.score import Key, bar_ticks
 from musicgen.score.score import MODES
+from musicgen.tokens.ending import Ending
 
 GRID = 30
 """Ticks of the shortest length, /8."""
@@ -78,6 +81,9 @@ VOCABULARY: tuple[str, ...] = (
 ID = {symbol: i for i, symbol in enumerate(VOCABULARY)}
 SIZE = len(VOCABULARY)
 
+WHOLE_CHORD = 3
+"""Semitones below the top of the compass at which a chord begins at most: then the next letter lies within it too."""
+
 BEATS = 48
 """Positions in the bar that the beat coordinate tells apart, in sixteenth notes; later ones share the last."""
 
@@ -93,6 +99,12 @@ def ids(symbols: Sequence[str]) -> np.ndarray:
     return mask
 
 
+def _beat_ticks(numerator: int, denominator: int) -> int:
+    """Of 6/8 and its like three units, else a unit, but a quarter at most."""
+    unit = 1920 // denominator
+    return 3 * unit if numerator > 3 and numerator % 3 == 0 else min(unit, 480)
+
+
 PITCH_IDS = [ID[p] for p in PITCHES]
 FIRST_PITCH, LAST_PITCH = PITCH_IDS[0], PITCH_IDS[-1]
 IS_PITCH, IS_LENGTH, IS_BAR = ids(PITCHES), ids(tuple(LENGTHS)), ids(BARS)
@@ -102,6 +114,8 @@ IS_CONTENT = IS_PITCH | IS_TUPLET | ids(["z", "["])
 GRID_OF = {ID[name]: grid for name, grid in LENGTHS.items()}
 LENGTH_OF = {grid: name for name, grid in LENGTHS.items()}
 METRE_TICKS = {ID[f"M:{m}"]: bar_ticks(*map(int, m.split("/"))) for m in METRES}
+BEATS_OF = {ID[f"M:{m}"]: _beat_ticks(*map(int, m.split("/"))) for m in METRES}
+"""Metre symbol -> ticks of a beat."""
 SHORTEST, TIE, OPEN, CLOSE, REST = ID["/8"], ID["-"], ID["["], ID["]"], ID["z"]
 BAR, END_REPEAT, FINAL = ID["|"], ID[":|"], ID["|]"]
 
@@ -118,42 +132,86 @@ PITCH_PARTS = {ID[p]: _pitch_parts(p) for p in PITCHES}
 
 STAFF = np.full(SIZE, -1)
 """Staff position of a pitch symbol, higher is higher; -1 for other symbols."""
-_NATURAL = np.zeros(SIZE, dtype=np.int64)  # semitones of a pitch symbol without its accidental
+_NATURAL = np.zeros(SIZE, dtype=np.int64)  # MIDI pitch of a symbol without its accidental
 _WRITTEN = np.zeros(SIZE, dtype=np.int64)  # what its accidental adds
 for _id, (_accidental, _letter, _octave) in PITCH_PARTS.items():
     STAFF[_id] = 7 * _octave + "CDEFGAB".index(_letter)
-    _NATURAL[_id] = 12 * _octave + LETTER_SEMITONES[_letter]
+    _NATURAL[_id] = 12 * _octave + 12 + LETTER_SEMITONES[_letter]
     _WRITTEN[_id] = ACCIDENTALS[_accidental] if _accidental else 0
 _PLAIN = np.array([i in PITCH_PARTS and not PITCH_PARTS[i][0] for i in range(SIZE)])
 _LETTER = np.array(["CDEFGAB".index(PITCH_PARTS[i][1]) if i in PITCH_PARTS else 0 for i in range(SIZE)])
 
 
+@functools.lru_cache(maxsize=1000)
+def _sounds(altered: tuple[int, ...]) -> np.ndarray:
+    """(SIZE,) the MIDI pitch of each pitch symbol where the letters C to B are altered so; else a big number."""
+    return np.where(IS_PITCH, _NATURAL + np.where(_PLAIN, np.array(altered)[_LETTER], _WRITTEN), 1000)
+
+
+@functools.lru_cache(maxsize=1000)
+def _within(altered: tuple[int, ...], low: int, high: int, below: int) -> np.ndarray | None:
+    """(SIZE,) bool: false for pitch symbols that would sound below `low`, or higher than `below` under `high`.
+
+    None where there is no such symbol.
+    """
+    sounds = _sounds(altered)
+    found = ~IS_PITCH | ((low <= sounds) & (sounds <= high - below))
+    return None if found.all() else found
+
+
+@functools.cache
+def last_onset(start: int, stop: int, full: int, beat: int) -> int | None:
+    """Where in the last bar its last note begins, at `start` or later, to be held until `stop`; None without a place.
+
+    All in ticks since the barline; full: a whole bar. One symbol has the note's length. It begins on the last beat from
+    which it lasts half the bar, or else on the first from which it lasts a quarter of a full one, or wherever it is
+    longest.
+    """
+    places = [stop - grid * GRID for grid in (UNIT, *GRID_OF.values())]
+    places = [place for place in places if place >= start and (place - start) % GRID == 0]
+    on_beat = [place for place in places if place % beat == 0]
+    halves = [place for place in on_beat if 2 * (stop - place) >= stop]
+    quarters = [place for place in on_beat if 4 * (stop - place) >= full]
+    return max(halves) if halves else min(quarters or places, default=None)
+
+
+MASKS: dict[tuple, np.ndarray] = {}
+"""Where in a bar, with what open -> what may come, as SymbolCursor.work_out found it, of all cursors."""
+
+
 class SymbolCursor:
-    """The grammar of symbols. `left` below is the number of bars still to begin, or a big number if nobody counts."""
+    """The grammar of symbols. `left` below is the number of bars still to begin, or a big number if nobody counts.
+
+    `ending`, where it is set, has the tonic on which the last bar ends; `compass` is the lowest and the highest MIDI
+    pitch that may be written.
+    """
 
     def __init__(self, bars: int | None = None, strict: bool = True) -> None:
         if bars is not None and bars < 1:
             raise TokenError(f"a piece of {bars} bars; ask for 1 or more")
-        self.bars, self.strict, self.steady = bars, strict, False
+        self.ending: Ending | None = None
+        self._bars, self.strict, self.steady = bars, strict, False
         self.done = False
         self.bar = 0
         self.phase = "metre"  # then "key", "body"
-        self.full = 1920  # ticks of a full bar
+        self.full, self.beat = 1920, 480  # ticks of a full bar, and of a beat
         self.at = 0  # ticks of this bar, the default length of an open note included
         self.before = 0  # the same without the note that may still get a length
         self.pickup = "free"  # what the bar at hand may be: "free", "owed" (exactly self.short), "" (full)
         self.short = 0  # the section's pickup: how much short of full it may close
-        self.ending = 0
+        self.volta = 0  # the ending that we are in, 1 or 2
         self.repeating = False  # since a |: or :: whose :| is still to come
         self.last = START
         self.open_note = False  # a note, chord or rest that may still get a length
         self.tied = False
         self.sounding: list[tuple[str, int, int]] = []  # (letter, octave, alteration) of the last note or chord
+        self.came_home = False  # the bar before closed on the tonic, held
+        self.used = (128, -1)  # the lowest and highest MIDI pitch so far
+        self.compass: tuple[int, int] | None = None
         self.chord: list[int] | None = None  # staff positions so far
         self.tuplet: tuple[int, int, int, int] = (1, 1, 0, 0)  # p, q, notes left, GRID units of the note before
         self.before_tuplet = self.tuplet
         self.speller = Speller(0)
-        self.cache: dict[tuple, np.ndarray] = {}
 
     def copy(self) -> SymbolCursor:
         other = copy.copy(self)
@@ -167,15 +225,39 @@ class SymbolCursor:
     def keep_course(self) -> None:
         """From here on strictly by the grammar, and without a change of metre or key; see the protocol.
 
-        A bar that the prompt has filled to more than its metre counts as full.
+        A bar that the prompt has filled to more than its metre counts as full, and so does one of which nothing is left
+        that the grammar could fill. What real tunes leave open and no bar is left to close is let go.
         """
         self.strict, self.steady = True, True
-        self.cache = {}
+        if self.short >= self.full or self.short % GRID:
+            self.short = 0
+            self.pickup = self.pickup.replace("owed", "")
+        self.bars = self.bars  # lets go what can't be closed
         self.at, self.open_note = max(min(self.at, self.limit()), 0), False
+        if self.room() % GRID and not any(self.opens(self.room(), *tuplet) for tuplet in TUPLETS.values()):
+            self.at = self.limit()
+
+    @property
+    def bars(self) -> int | None:
+        return self._bars
+
+    @bars.setter
+    def bars(self, bars: int | None) -> None:
+        """With one bar to come, a pickup that is owed and a first ending can not have the next that they need."""
+        self._bars = bars
+        if self.left == 1 and self.at == 0 and IS_BAR[self.last]:
+            self.pickup = self.pickup.replace("owed", "")
+            if self.volta == 1 and self.last != END_REPEAT:
+                self.volta, self.repeating = 0, False
+
+    @property
+    def closed(self) -> bool:
+        """Whether a piece that ends when it likes has just come to a barline as its ending asks: END may stand here."""
+        return self.at == 0 and self.last in (FINAL, END_REPEAT) and self.came_home
 
     @property
     def left(self) -> int:
-        return 1000 if self.bars is None else self.bars - self.bar
+        return 1000 if self._bars is None else self._bars - self.bar
 
     # --- what may come ------------------------------------------------------------------------------------------------
 
@@ -183,7 +265,7 @@ class SymbolCursor:
         """(SIZE,) bool; see the protocol."""
         if self.tied and self.strict and not self.open_note:
             return self.after_tie()
-        last = self.last
+        last, closing = self.last, self.is_last
         structural = last <= END or last == TIE or IS_BAR[last] or IS_KEY[last] or IS_METRE[last]
         chord = None if self.chord is None else (len(self.chord), self.chord[-1] if self.chord else -1)
         key = (
@@ -194,30 +276,45 @@ class SymbolCursor:
                 self.before,
                 self.pickup,
                 self.short,
-                self.ending,
+                self.volta,
                 self.repeating,
             ),
             *(last if structural else -1 if last in GRID_OF else -2, self.open_note, chord, self.tuplet),
             *(self.before_tuplet, min(self.left, 3), min(self.bar, 2), self.done),
             *(bool(self.sounding), self.tied),
+            *(self.strict, self.steady, self._bars is None, self.ending is None),
+            *((self.beat, self.is_home) if closing else ()),
         )
-        found = self.cache.get(key)
+        found = MASKS.get(key)
         if found is None:
-            if len(self.cache) > 20_000:
-                self.cache.clear()
-            found = self.cache[key] = self.work_out()
+            if len(MASKS) > 50_000:
+                MASKS.clear()
+            found = MASKS[key] = self.work_out()
             found.flags.writeable = False
-        return found & (self.semitones() > self.chord_top()) if self.strict and self.chord else found
+        if not self.strict or self.phase != "body" or self.done:
+            return found
+        if self.chord:
+            found = found & (self.sounds() > self.chord_top())
+        if closing and self.chord is None and self.reach(self.at) == self.at < self.limit():
+            return found & ~IS_PITCH | self.last_pitches() if found[IS_PITCH].any() else found
+        if self.compass is not None:
+            inside = _within(self.altered(), *self.compass, WHOLE_CHORD if self.chord == [] else 0)
+            if inside is not None and (found & inside).any():
+                return found & inside
+        return found
 
-    def semitones(self) -> np.ndarray:
-        """(SIZE,) what each pitch symbol would sound here, in semitones; of other symbols a big number."""
-        speller = self.speller
-        altered = np.array([speller.by_letter.get(le, speller.signature.get(le, 0)) for le in "CDEFGAB"])
-        return np.where(IS_PITCH, _NATURAL + np.where(_PLAIN, altered[_LETTER], _WRITTEN), 1000)
+    def sounds(self) -> np.ndarray:
+        """(SIZE,) the MIDI pitch that each pitch symbol would sound here; of other symbols a big number."""
+        return _sounds(self.altered())
+
+    def altered(self) -> tuple[int, ...]:
+        """By how many semitones each letter, C to B, is altered here where no accidental is written."""
+        by_letter, signature = self.speller.by_letter, self.speller.signature
+        return tuple([by_letter.get(letter, signature.get(letter, 0)) for letter in "CDEFGAB"])
 
     def chord_top(self) -> int:
-        """The highest semitone of the chord being written: no pitch stands in it twice."""
-        return max(12 * octave + LETTER_SEMITONES[letter] + alter for letter, octave, alter in self.sounding)
+        """The highest MIDI pitch of the chord being written: no pitch stands in it twice."""
+        return max(12 * octave + 12 + LETTER_SEMITONES[letter] + alter for letter, octave, alter in self.sounding)
 
     def work_out(self) -> np.ndarray:
         mask = np.zeros(SIZE, dtype=bool)
@@ -236,12 +333,15 @@ class SymbolCursor:
             mask[CLOSE] = len(self.chord) >= 2
         else:
             if self.open_note and self.last not in GRID_OF:
+                room = self.reach(self.before) - self.before
+                whole = self.limit() - self.before if self.is_last and self.is_home else None
                 for symbol, grid in GRID_OF.items():
-                    mask[symbol] = self.fits(grid, self.before, self.before_tuplet)
-                if not self.fits(UNIT, self.before, self.before_tuplet):
+                    mask[symbol] = self.fits(grid, room, self.before_tuplet, whole)
+                if not self.fits(UNIT, room, self.before_tuplet, whole):
                     return mask
-            if self.open_note and self.sounding and (self.room() > 0 or self.tuplet[2] or self.closes()[BAR]):
-                mask[TIE] = True
+            if self.open_note and self.sounding:
+                over = self.closes()[BAR] and not (self.ending is not None and self.left == 1)
+                mask[TIE] = self.reach(self.at) > self.at or self.tuplet[2] or over
             mask |= self.onwards()
         return mask
 
@@ -252,19 +352,22 @@ class SymbolCursor:
             mask[REST] = True
             return mask | IS_PITCH
         at_barline = self.at == 0
-        if at_barline and self.last in (FINAL, END_REPEAT) and self.ending != 1:
+        if at_barline and self.last in (FINAL, END_REPEAT) and self.volta != 1:
             mask[END] = self.bars is None or self.left == 0
         if at_barline and self.left == 0:
             return mask
-        if at_barline and self.last == END_REPEAT and self.ending == 1:
+        if at_barline and self.last == END_REPEAT and self.volta == 1:
             mask[ID["[2"]] = True
             return mask
-        room = self.room()
-        if room >= GRID:
-            mask |= IS_PITCH
-            mask[[REST, OPEN]] = True
+        room = self.reach(self.at) - self.at
+        if room == 0 and self.is_last and self.room() > 0:
+            return mask | IS_PITCH  # the last note
+        if room > 0:
+            if room % GRID == 0:  # a prompt may have stopped inside a tuplet: then another makes up for it
+                mask |= IS_PITCH
+                mask[[REST, OPEN]] = True
             for name, (p, q, count) in TUPLETS.items():
-                mask[ID[name]] = count % p == 0 and count * GRID * q // p <= room
+                mask[ID[name]] = self.opens(room, p, q, count)
         if not at_barline:
             return mask | self.closes()
         closed = self.last in (ID[":|"], ID["::"], ID["||"], FINAL)
@@ -274,7 +377,7 @@ class SymbolCursor:
             mask |= IS_KEY
         if self.last in (ID["||"], FINAL) or (self.bar == 0 and IS_KEY[self.last]):
             mask[ID["|:"]] = True
-        if self.last == BAR and not self.ending and self.left >= 2 and self.pickup == "" and self.bar > 1:
+        if self.last == BAR and not self.volta and self.left >= 2 and self.pickup == "" and self.bar > 1:
             mask[ID["[1"]] = self.repeating
         return mask
 
@@ -283,26 +386,70 @@ class SymbolCursor:
         if self.pickup == "owed":
             return self.short
         last = self.left - (self.at == 0)  # bars to begin once this one has begun
-        if (self.ending == 1 and last <= 1) or (self.repeating and last == 0):
+        if (self.volta == 1 and last <= 1) or (self.repeating and last == 0):
             return self.full - self.short  # the bar at hand must close a repeat
         return self.full
 
     def room(self) -> int:
         return self.limit() - self.at
 
-    def fits(self, grid: int, at: int, tuplet: tuple[int, int, int, int]) -> bool:
-        """Whether a note of that many GRID units, begun at `at`, leaves a bar that can be filled."""
+    def fits(self, grid: int, room: int, tuplet: tuple[int, int, int, int], whole: int | None = None) -> bool:
+        """Whether a note of that many GRID units leaves of `room` ticks what can be filled, or takes up the `whole`."""
         p, q, notes, before = tuplet
-        room = self.limit() - at
         if not notes:
-            return grid * GRID <= room
-        return notes * grid * GRID * q <= room * p and before in (0, grid)
+            return grid * GRID <= room or grid * GRID == whole
+        rest = room * p - notes * grid * GRID * q
+        return rest >= 0 and rest % (GRID * p) == 0 and before in (0, grid)
+
+    def opens(self, room: int, p: int, q: int, count: int) -> bool:
+        """Whether such a tuplet may begin: whole ones, but for a bar whose prompt stopped inside one."""
+        if room % GRID:
+            return any(self.fits(grid, room, (p, q, count, 0)) for grid in (UNIT, *LENGTHS.values()))
+        return count % p == 0 and count * GRID * q // p <= room
+
+    @property
+    def is_last(self) -> bool:
+        """Whether the bar at hand, or the one that comes now, is the last, and has an ending."""
+        if self.ending is None or self._bars is None or not self.strict or self.phase != "body":
+            return False
+        last = self.last
+        begins = self.at == 0 and bool(IS_BAR[last] or IS_KEY[last] or IS_METRE[last])
+        return self.left == begins
+
+    @property
+    def is_home(self) -> bool:
+        """Whether the last note is the tonic, alone."""
+        if self.ending is None or len(self.sounding) != 1:
+            return False
+        letter, _, alteration = self.sounding[0]
+        return (LETTER_SEMITONES[letter] + alteration) % 12 == self.ending.tonic
+
+    def reach(self, at: int) -> int:
+        """Up to where notes from `at` on may go: in the last bar, to the place of its last one."""
+        limit = self.limit()
+        place = last_onset(at, limit, self.full, self.beat) if self.is_last else None
+        return limit if place is None else place
+
+    def last_pitches(self) -> np.ndarray:
+        """(SIZE,) bool: the tonic where the tune has been, or, where it has none there, the nearest to that."""
+        assert self.ending is not None
+        low, high = self.used
+        lowest, highest = self.compass or (0, 127)
+        found: dict[int, int] = {}  # symbol -> how far it lies from what was used; an octave farther out of compass
+        for pitch in range(self.ending.tonic, 128, 12):
+            letter, alteration, octave = spell(pitch, self.speller.fifths)
+            symbol = self.symbol(letter, octave, alteration)
+            if symbol is not None:
+                found[symbol] = max(low - pitch, pitch - high, 0) + 12 * (not lowest <= pitch <= highest)
+        mask = np.zeros(SIZE, dtype=bool)
+        mask[[symbol for symbol, away in found.items() if away == min(found.values())]] = True
+        return mask
 
     def closes(self) -> np.ndarray:
         """The barlines that may stand where the bar at hand has come to."""
         mask = np.zeros(SIZE, dtype=bool)
         at, left = self.at, self.left
-        if self.tuplet[2]:
+        if self.tuplet[2] or (self.is_last and at < self.limit()):
             return mask
         if self.pickup == "owed":
             mask[BAR] = at == self.short
@@ -313,7 +460,7 @@ class SymbolCursor:
             return mask
         full = at == self.full
         short = at == self.full - self.short
-        if self.ending == 1:
+        if self.volta == 1:
             mask[BAR] = full and left >= 2
             mask[END_REPEAT] = short and left >= 1
             return mask
@@ -323,7 +470,7 @@ class SymbolCursor:
         if (full or short) and not self.repeating:
             mask[FINAL] = True
             mask[[ID["||"], ID["|:"]]] = left >= 1
-        if self.ending == 0 and short:
+        if self.volta == 0 and short:
             mask[END_REPEAT] = self.repeating
             mask[ID["::"]] = left >= 1 and self.repeating
         return mask
@@ -345,11 +492,17 @@ class SymbolCursor:
 
     def spelled(self, letter: str, octave: int, alteration: int) -> int:
         """The symbol that sounds so where the cursor stands."""
+        symbol = self.symbol(letter, octave, alteration)
+        assert symbol is not None
+        return symbol
+
+    def symbol(self, letter: str, octave: int, alteration: int) -> int | None:
+        """The same, or None where there is none."""
         speller = self.speller
         natural = speller.signature.get(letter, 0)
         holds = {speller.by_letter.get(letter, natural), speller.by_octave.get((letter, octave), natural)}
         sign = "" if holds == {alteration} else {0: "=", 1: "^", -1: "_"}[alteration]
-        return ID[sign + note_text(letter, octave)]
+        return ID.get(sign + note_text(letter, octave))
 
     def lenient(self) -> np.ndarray:
         """What syntax allows, whatever the bars sum to."""
@@ -361,7 +514,7 @@ class SymbolCursor:
         if self.open_note and self.last not in GRID_OF:
             mask |= IS_LENGTH
         mask[TIE] = self.open_note and bool(self.sounding)
-        mask[END] = self.last in (FINAL, END_REPEAT) and self.ending != 1 and (self.bars is None or self.left == 0)
+        mask[END] = self.last in (FINAL, END_REPEAT) and self.volta != 1 and (self.bars is None or self.left == 0)
         return mask
 
     # --- taking a step ------------------------------------------------------------------------------------------------
@@ -378,7 +531,7 @@ class SymbolCursor:
         if symbol == END:
             self.done = True
         elif IS_METRE[symbol]:
-            self.full = METRE_TICKS[symbol]
+            self.full, self.beat = METRE_TICKS[symbol], BEATS_OF[symbol]
             self.phase = "key" if self.phase == "metre" else self.phase
             self.open_note = False
         elif IS_KEY[symbol]:
@@ -428,6 +581,8 @@ class SymbolCursor:
             alteration = held
         else:
             alteration = speller.by_letter.get(letter, speller.signature.get(letter, 0))
+        pitch = 12 * (octave + 1) + LETTER_SEMITONES[letter] + alteration
+        self.used = min(self.used[0], pitch), max(self.used[1], pitch)
         if self.chord is None:
             self.begin_content()
             self.sounding, self.tied = [(letter, octave, alteration)], False
@@ -447,12 +602,13 @@ class SymbolCursor:
 
     def take_bar(self, name: str) -> None:
         gap = self.full - self.at
+        self.came_home = self.is_home and 4 * (self.at - self.before) >= self.full
         if name in (":|", "|:", "::"):
             self.repeating = name != ":|"
         if name == "[1":
-            self.ending = 1
+            self.volta = 1
         elif name == "[2":
-            self.ending, self.pickup = 2, ""
+            self.volta, self.pickup = 2, ""
         elif self.at:
             if name == "|":
                 if self.pickup == "free" and gap > 0:
@@ -460,12 +616,12 @@ class SymbolCursor:
                 self.pickup = ""
             elif self.pickup == "free" and name == "|:" and gap > 0:
                 self.pickup, self.short = "", 0
-            elif self.ending == 1 and name == ":|":
+            elif self.volta == 1 and name == ":|":
                 self.pickup = ""
             else:
                 self.short = max(gap, 0)
                 self.pickup = "owed" if gap > 0 else ""
-                self.ending = 0
+                self.volta = 0
         self.at = self.before = 0
         self.tuplet = (1, 1, 0, 0)
         self.open_note = False
@@ -478,100 +634,3 @@ class SymbolCursor:
         if self.bars is None:
             return beat, 0
         return beat, 1 + min(max(self.left, 0), BARS_LEFT)
-
-
-HEADER_TEXT = {i: s + "\n" for i, s in enumerate(VOCABULARY) if s[:2] in ("M:", "K:")}
-BODY_TEXT = {
-    i: f"[{s}]" if s[:2] in ("M:", "K:") else " |:" if s == "|:" else s for i, s in enumerate(VOCABULARY) if i > END
-}
-TEXT_ID = {**{text: i for i, text in BODY_TEXT.items()}, **{text: i for i, text in HEADER_TEXT.items()}}
-SYMBOL = re.compile("|".join(re.escape(text) for text in sorted(TEXT_ID, key=len, reverse=True)))
-CHARACTERS = tuple(sorted({c for text in TEXT_ID for c in text}))
-CHARACTER_ID = {c: i + 2 for i, c in enumerate(CHARACTERS)}
-
-
-def _extensions(texts: dict[int, str]) -> dict[str, np.ndarray]:
-    """prefix -> (characters + 2, SIZE) bool: which character leads on from the prefix towards which symbol."""
-    table: dict[str, np.ndarray] = {}
-    for symbol, text in texts.items():
-        for i, character in enumerate(text):
-            rows = table.setdefault(text[:i], np.zeros((len(CHARACTERS) + 2, SIZE), dtype=np.float32))
-            rows[CHARACTER_ID[character], symbol] = 1
-    return table
-
-
-HEADER_NEXT, BODY_NEXT = _extensions(HEADER_TEXT), _extensions(BODY_TEXT)
-
-
-class CharacterCursor:
-    """The symbol grammar spelled letter by letter: a symbol cursor and the characters of the symbol being spelled."""
-
-    def __init__(self, cursor: SymbolCursor) -> None:
-        self.cursor = cursor
-        self.prefix = ""
-        self.ahead: SymbolCursor | None = None  # the cursor with the prefix taken as a symbol
-
-    @property
-    def done(self) -> bool:
-        return self.cursor.done
-
-    @property
-    def bar(self) -> int:
-        return self.cursor.bar
-
-    @property
-    def bars(self) -> int | None:
-        return self.cursor.bars
-
-    @bars.setter
-    def bars(self, bars: int | None) -> None:
-        self.cursor.bars, self.ahead = bars, None
-
-    def keep_course(self) -> None:
-        """The symbol being spelled is taken as it stands; then as in SymbolCursor."""
-        self.cursor, self.prefix, self.ahead = self.advanced() or self.cursor, "", None
-        self.cursor.keep_course()
-
-    def advanced(self) -> SymbolCursor | None:
-        """The symbol cursor if the characters pending are a symbol, None if they are none that may stand here."""
-        if self.ahead is None and self.prefix:
-            texts = HEADER_TEXT if self.cursor.phase != "body" else BODY_TEXT
-            symbol = TEXT_ID.get(self.prefix)
-            if symbol is not None and texts.get(symbol) == self.prefix and self.cursor.allowed()[symbol]:
-                self.ahead = self.cursor.copy()
-                self.ahead.take(symbol)
-        return self.ahead
-
-    def allowed(self, chosen: Sequence[int] = ()) -> np.ndarray:
-        """(characters + 2,) bool; see the protocol."""
-        found = self.following(self.cursor, self.prefix)
-        ahead = self.advanced()
-        if ahead is not None:
-            found = found | self.following(ahead, "")
-            found[END] = ahead.allowed()[END]
-        elif not self.prefix:
-            found[END] = self.cursor.allowed()[END]
-        return found
-
-    def following(self, cursor: SymbolCursor, prefix: str) -> np.ndarray:
-        table = (HEADER_NEXT if cursor.phase != "body" else BODY_NEXT).get(prefix)
-        if table is None or cursor.done:
-            return np.zeros(len(CHARACTERS) + 2, dtype=bool)
-        return table @ cursor.allowed().astype(np.float32) > 0
-
-    def advance(self, step: Sequence[int]) -> None:
-        """Take a character; see the protocol."""
-        character = int(step[0])
-        if not 0 <= character < len(CHARACTERS) + 2 or not self.allowed()[character]:
-            name = CHARACTERS[character - 2] if 2 <= character < len(CHARACTERS) + 2 else character
-            raise TokenError(f"bar {self.bar}: {name!r} can't stand after {self.prefix!r}")
-        if not self.following(self.cursor, self.prefix)[character]:
-            ahead = self.advanced()
-            self.cursor, self.prefix, self.ahead = ahead or self.cursor, "", None
-        if character == END:
-            self.cursor.take(END)
-        else:
-            self.prefix, self.ahead = self.prefix + CHARACTERS[character - 2], None
-
-    def coordinates(self) -> tuple[int, ...]:
-        return self.cursor.coordinates()

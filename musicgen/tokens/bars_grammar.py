@@ -7,7 +7,7 @@ bars of odd length: it refuses only what `decode` could not place.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -34,11 +34,20 @@ from musicgen.tokens.bars_vocabulary import (
     PART,
     PART_FIELD,
     PITCH,
+    PITCH_FIELD,
     POSITION,
     START,
     TEMPO,
+    duration_class,
 )
+from musicgen.tokens.ending import Ending, usual_low
 
+CHORD_NOTES = 4
+"""Notes that one part plays of the chord that closes a piece, at most."""
+STILL_PLAYING = 2
+"""Who has played in so many bars before the last plays the chord that closes the piece."""
+
+_SHORTEST_METRE = int(METRE_UNITS.min())
 _VALUES = np.arange(PART_FIELD.size)
 _FIRST_OF_KIND = (_VALUES >= INSTRUMENT) & ((_VALUES - INSTRUMENT) % INSTANCES == 0)
 
@@ -64,7 +73,9 @@ class BarsCursor:
 
     `keep_course()`, called once a prompt has been walked, holds metre, key, tempo and roster as they are;
     `not_before` is the first position of the current bar at which a note may start (a seam);
-    `ranges` maps a value of field `part` to the lowest and highest MIDI pitch it may play, where that is not the usual.
+    `ranges` maps a value of field `part` to the lowest and highest MIDI pitch it may play, where that is not the usual,
+    `most` to how many notes it may strike at once, where that is bounded;
+    `ending` is the chord that the last bar is to be; the parts in `must_play` that have not played by then, play it.
     """
 
     def __init__(self, bars: int | None = None) -> None:
@@ -74,6 +85,14 @@ class BarsCursor:
         self.notes = 0
         self.roster: list[int] = []
         self.ranges: dict[int, tuple[int, int]] = {}
+        self.most: dict[int, int] = {}
+        self.together = 0  # notes of the last part at this position so far
+        self.ending: Ending | None = None
+        self.chord: _Chord | None = None
+        self.must_play: set[int] = set()
+        self.played: dict[int, int] = {}  # part -> the bar it last played in
+        self.usual: dict[int, float] = {}  # part -> MIDI pitch of its lower notes, up to the seam
+        self.release = 0  # when the last of the notes so far ends, in units from the start of the bar
         self.metre: tuple[int, int] | None = None
         self.metre_units = 0
         self.bar_units = 0
@@ -86,7 +105,12 @@ class BarsCursor:
 
     def keep_course(self) -> None:
         """From here on: the same metre, key, tempo and roster."""
-        self.steady = True
+        self.steady, self.release = True, 0
+
+    def keep_only(self, parts: Collection[int]) -> None:
+        """From here on none but these values of field `part` play."""
+        self.roster = [part for part in self.roster if part in parts]
+        self.must_play &= set(parts)
 
     def coordinates(self) -> tuple[int, ...]:
         left = 0 if self.bars is None else 1 + min(max(self.bars - self.bar, 0), BARS_LEFT)
@@ -97,6 +121,11 @@ class BarsCursor:
         """(size,) bool for field number len(chosen); see tokens.tokenizer.Cursor."""
         field = len(chosen)
         mask = np.zeros(FIELDS[field].size, dtype=bool)
+        if self.ending is not None and self.bar == self.bars and not self.metre_due and field < len(FIELDS) - 1:
+            if self.chord is None:
+                self.chord = _Chord(self, self.ending)
+            self.chord.allow(mask, chosen)
+            return mask
         (self._when, self._part, self._pitch, self._duration, self._velocity)[field](mask, *chosen)
         return mask
 
@@ -115,6 +144,8 @@ class BarsCursor:
         more = self.bars is None or self.bar < self.bars
         mask[BAR] = more
         mask[END] = (self.bars is None and self.notes > 0) or not more
+        if self.ending is not None and more and self.release > self.bar_units:
+            mask[END] = False  # something would sound into the bar of the last chord
 
     def _part(self, mask: np.ndarray, when: int) -> None:
         if when < PART:
@@ -160,7 +191,11 @@ class BarsCursor:
             mask[0] = True
         else:
             mask[1:] = True
-            if self.bars is not None:
+            if self.ending is not None:  # nothing sounds into the last bar, which may be the one after the next
+                bars = 1 if self.bars is None else self.bars - 1 - self.bar
+                bar = self.metre_units if self.steady else _SHORTEST_METRE
+                mask[1:] = DURATIONS[1:] <= self.bar_units - (when - POSITION) + bars * bar
+            elif self.bars is not None:
                 room = self.bar_units - (when - POSITION) + max(self.bars - self.bar, 0) * self.metre_units
                 mask[1:] = DURATIONS[1:] <= room
 
@@ -189,6 +224,7 @@ class BarsCursor:
             if not 1 <= duration <= LONGEST_BAR:
                 raise TokenError(f"bar {self.bar + 1}: {duration} is no length of a bar")
             self.bar += 1
+            self.release -= self.bar_units
             self.bar_units = duration
             self.position, self.last = 0, (0, 0)
             if self.bar > 1:
@@ -209,12 +245,20 @@ class BarsCursor:
                 if not base <= pitch < base + 128 or not duration or not velocity:
                     raise TokenError(f"bar {self.bar}: a note of part {part} without pitch, duration or velocity")
                 self.notes += 1
+                self.release = max(self.release, position + int(DURATIONS[duration]))
+                self.played[part] = self.bar
+                if not self.steady:
+                    self.usual[part] = usual_low(self.usual.get(part), pitch - base)
+                self.must_play.discard(part)
+                if self.chord is not None:
+                    self.chord.take(part)
             if position > self.position:
                 self.position, self.last = position, (0, 0)
             self.metre_due = False
             if part == CONDUCTOR and METRE <= pitch < KEY:
                 self.metre = METRES[pitch - METRE]
                 self.metre_units = int(METRE_UNITS[pitch - METRE])
+            self.together = self.together + 1 if part == self.last[0] else 1
             self.last = (part, pitch)
         elif when != START:
             raise TokenError(f"bar {self.bar}: {when} is no value of when")
@@ -231,7 +275,8 @@ class BarsCursor:
         mask = np.zeros(PART_FIELD.size, dtype=bool)
         part, pitch = self.last
         for member in self.roster:
-            mask[member] = member > part or (member == part and pitch < self._range(member)[1])
+            more = member == part and pitch < self._range(member)[1] and self.together < self.most.get(member, 128)
+            mask[member] = member > part or more
         if not self.steady:
             mask[CONDUCTOR] = part == 0 or (part == CONDUCTOR and pitch < TEMPO)
         return mask
@@ -246,3 +291,81 @@ class BarsCursor:
                 mask[last + 1] = True
         mask[:INSTRUMENT] = False
         return mask
+
+
+class _Chord:
+    """The last bar of a piece with an ending: what may still come of its chord.
+
+    All strike it together, as soon as there is room in the bar, and hold it to the end: those who have played of late
+    or were to play and have not, and who else of the roster will. The root lies lowest.
+    """
+
+    def __init__(self, cursor: BarsCursor, ending: Ending) -> None:
+        self.cursor = cursor
+        first = max(cursor.position, cursor.not_before)
+        self.place = first + (first == cursor.position and cursor.last[0] >= INSTRUMENT)
+        self.room = cursor.bar_units - self.place
+        self.struck: dict[int, int] = {}  # part -> its notes of the chord so far
+        since = cursor.bar - STILL_PLAYING
+        due = {part for part in cursor.roster if part in cursor.must_play or cursor.played.get(part, -1) >= since}
+        ranges = {part: cursor.ranges.get(part) or _RANGES[part] for part in cursor.roster}
+        pitched = [part for part in cursor.roster if not _is_drum(part)]
+        sounding = [part for part in pitched if part in due] or pitched
+        self.root = ending.root({part: ranges[part] for part in sounding}, cursor.usual)
+        if self.root is not None:
+            due.add(self.root[0])
+        self.due = sorted(due)  # who must still strike
+        self.tones: dict[int, np.ndarray] = {}  # part -> (size of pitch,) bool: what it may play
+        for part, (low, high) in ranges.items():
+            tones = np.zeros(PITCH_FIELD.size, dtype=bool)
+            if _is_drum(part):
+                tones[DRUM + low : DRUM + high + 1] = True
+            else:
+                tones[PITCH : PITCH + 128] = ending.within(low, high)
+                if self.root is not None:
+                    tones[: PITCH + self.root[1]] = False
+            self.tones[part] = tones
+
+    def take(self, part: int) -> None:
+        """A part has struck a note of the chord."""
+        self.struck[part] = self.struck.get(part, 0) + 1
+        if part in self.due:
+            self.due.remove(part)
+
+    def allow(self, mask: np.ndarray, chosen: Sequence[int]) -> None:
+        """Fill the mask of field number len(chosen), which is not the velocity."""
+        if not chosen:
+            more = self.room > 0 and bool(self._players())
+            if more:
+                mask[POSITION + self.place] = True
+            mask[END] = not (more and self.due)
+        elif chosen[0] == END:
+            mask[0] = True
+        elif len(chosen) == 1:
+            mask[self._players()] = True
+        elif len(chosen) == 2:
+            part = chosen[1]
+            if part in self.struck:
+                above = self.cursor.last[1] + 1
+                mask[above:] = self.tones[part][above:]
+            elif self.root is not None and part == self.root[0]:
+                mask[PITCH + self.root[1]] = True
+            else:
+                mask |= self.tones[part]
+        elif _is_drum(chosen[1]):
+            mask[1:] = DURATIONS[1:] <= self.room
+        else:
+            mask[duration_class(self.room, round_down=True)] = True
+
+    def _players(self) -> list[int]:
+        """Who may strike next: parts in their order, none passed over that must, each a few notes at most."""
+        part, pitch = self.cursor.last if self.struck else (0, 0)
+        upto = self.due[0] if self.due else PART_FIELD.size
+        players = [member for member in self.cursor.roster if part < member <= upto and self.tones[member].any()]
+        if (
+            part
+            and self.struck[part] < min(CHORD_NOTES, self.cursor.most.get(part, CHORD_NOTES))
+            and self.tones[part][pitch + 1 :].any()
+        ):
+            players.append(part)
+        return players

@@ -17,6 +17,7 @@ from musicgen.formats.instruments import playing_range
 from musicgen.score import Key
 from musicgen.score.general_midi import PITCH_NAMES, PROGRAM_NAMES
 from musicgen.tokens.bars_vocabulary import BARS_LEFT, GRID, KEYS, METRE_UNITS, METRES, TEMPI
+from musicgen.tokens.ending import Ending, usual_low
 from musicgen.tokens.tokenizer import NONE, Field
 
 LONGEST_BAR = 8
@@ -116,7 +117,7 @@ class GridCursor:
 
     `keep_course()`, called once a prompt has been walked, holds metre, key and tempo as they are;
     `ranges` maps a voice, counted from 0, to the lowest and highest MIDI pitch it may play, where that is not the usual
-    of its program.
+    of its program; `ending` is the chord that all voices strike in the last bar and hold to its end.
     """
 
     def __init__(self, vocabulary: GridVocabulary, bars: int | None = None) -> None:
@@ -127,6 +128,9 @@ class GridCursor:
         self.notes = 0
         self.programs: tuple[int, ...] = ()
         self.ranges: dict[int, tuple[int, int]] = {}
+        self.ending: Ending | None = None
+        self.chord: list[np.ndarray] = []  # in the last bar of an ending, by voice (values,) bool: what it may do
+        self.usual: dict[int, float] = {}  # voice -> MIDI pitch of its lower notes, up to the seam
         self.metre = self.key = self.tempo = -1  # values of field 0; -1: not said yet
         self.metre_columns = 0
         self.bar_columns = 0  # of the bar that the next column belongs to
@@ -194,17 +198,33 @@ class GridCursor:
         whole = self.notes > 0 and self.bar > bool(self.pickup) and self.bars is None
         mask[END] = fresh and whole
         rest = self.metre_columns - self.pickup
-        next_is_last = whole or (self.bars is not None and self.bar + fresh == self.bars)
+        next_is_last = (whole and self.ending is None) or (self.bars is not None and self.bar + fresh == self.bars)
         if self.pickup and rest > 0 and next_is_last and not self.steady:
             mask[BAR + rest - 1] = True
         return mask
 
     def _sounds(self, mask: np.ndarray, voice: int) -> None:
         """What a voice may do in a column."""
+        if self.ending is not None and self.bars is not None and self.bar + (not self.begun) == self.bars:
+            self.chord = self.chord or self._strike(self.ending)
+            mask[:PROGRAM] |= self.chord[voice]
+            return
         mask[REST] = True
         mask[HOLD] = self.vocabulary.holds and self.heard[voice] != REST
         low, high = self.ranges.get(voice) or usual_range(self.programs[voice])
         mask[PITCH + low : PITCH + high + 1] = True
+
+    def _strike(self, ending: Ending) -> list[np.ndarray]:
+        """What each voice may do where the last chord is struck: a tone of it; the lowest voice, the root."""
+        ranges = {i: self.ranges.get(i) or usual_range(program) for i, program in enumerate(self.programs)}
+        root = ending.root(ranges, self.usual)
+        masks = np.zeros((len(ranges), PROGRAM), dtype=bool)
+        for voice, compass in ranges.items():
+            masks[voice, PITCH:] = ending.within(*compass)
+        if root is not None:
+            masks[:, : PITCH + root[1]] = False
+            masks[root[0], PITCH + root[1] + 1 :] = False
+        return list(masks)
 
     def advance(self, step: Sequence[int]) -> None:
         """Take a step (a value a voice). Raises TokenError, naming the bar, for what could not be decoded."""
@@ -230,7 +250,7 @@ class GridCursor:
             if not self.columns:
                 self.pickup = self.bar_columns if self.bar_columns < self.metre_columns else 0
             elif self.pickup and self.bar_columns + self.pickup == self.metre_columns:
-                self.closing = self.bars is None or self.bar >= self.bars
+                self.closing = self.ending is None if self.bars is None else self.bar >= self.bars
         else:
             self._take_column(values)
         self.last = kind
@@ -238,6 +258,11 @@ class GridCursor:
     def _take_column(self, values: tuple[int, ...]) -> None:
         holds = self.vocabulary.holds
         self.notes += sum(v >= PITCH and (holds or v != h) for v, h in zip(values, self.heard, strict=True))
+        for voice, value in enumerate(values):
+            if value >= PITCH and not self.steady:
+                self.usual[voice] = usual_low(self.usual.get(voice), value - PITCH)
+        if self.chord:  # it has been struck, and is held from here on
+            self.chord = [np.arange(PROGRAM) == (HOLD if holds else value) for value in values]
         self.heard = values
         self.columns += 1
         self.position += 1

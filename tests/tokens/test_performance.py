@@ -36,7 +36,8 @@ from musicgen.tokens.performance_grammar import (
 )
 
 DATA = Path(__file__).resolve().parents[2] / "data"
-ORCHESTRA = sorted((DATA / "orchestra").glob("*.mid"))
+MOVEMENTS = ("bach-bwv1048-3", "beethoven-op21-2", "beethoven-op21-3", "beethoven-op55-3", "beethoven-op67-3")
+ORCHESTRA = [DATA / "orchestra" / f"{name}.mid" for name in MOVEMENTS]
 BUNDLED = sorted(DATA.rglob("*.mid"))
 TOKENIZER = PerformanceTokenizer()
 WALKS = 300
