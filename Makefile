@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check format clean
+.PHONY: demo test check format clean checkpoints
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -13,8 +13,19 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $(STAMP)
 
-demo: $(STAMP)  ## train a small model, write two pieces, finish the scherzo
+demo: $(STAMP)  ## with the checkpoints that ship: a tune, a piece, and the scherzo finished
 	$(BIN)/musicgen demo
+
+checkpoints: $(STAMP)  ## train both again, from data/; stopped and called again, it goes on
+	$(call checkpoint,orchestra,data/orchestra,OpenScore Orchestra (CC0 1.0))
+	$(call checkpoint,folk,data/folk data/irish,Ceol Rince na hEireann (Unlicense) and 60 tunes of a lab of MIT 6.S191 (MIT))
+
+# name, folders, what they are
+define checkpoint
+$(BIN)/musicgen train $(2) --config checkpoints/$(1).yaml --out out/checkpoints/$(1) \
+	$(if $(wildcard out/checkpoints/$(1)/last.safetensors),--resume)
+$(BIN)/python checkpoints/pack.py out/checkpoints/$(1) checkpoints/$(1) $(2) --music "$(3)"
+endef
 
 test: $(STAMP)  ## every test
 	$(BIN)/python -m pytest

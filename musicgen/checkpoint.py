@@ -6,6 +6,7 @@
     best.safetensors   the weights (their moving average) with the lowest validation loss
     last.safetensors   the whole state of the run, from which `--resume` goes on
     metrics.jsonl      one line an evaluation
+    melodies.safetensors  the melody lines of what it was trained on, so that copying can be told: 4 MB at most
     tensorboard/       what TensorBoard shows, if `--tensorboard` was given
 
 Each file is written whole, to a temporary name first: a run killed at any moment leaves a checkpoint that loads. What a
@@ -20,6 +21,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
@@ -28,9 +30,12 @@ from torch import Tensor
 from musicgen.config import RunConfig, check_config, dump_config
 from musicgen.decoders.model import Model
 from musicgen.errors import CheckpointError
+from musicgen.score.lines import Melodies
 from musicgen.tokens import HIDDEN, Tokenizer
 
-BEST, LAST = "best.safetensors", "last.safetensors"
+BEST, LAST, MELODIES = "best.safetensors", "last.safetensors", "melodies.safetensors"
+MOST_TURNS = 2_000_000
+"""Notes of the training pieces' melody lines that a checkpoint keeps, at 2 bytes each."""
 
 
 @dataclass(frozen=True)
@@ -46,11 +51,30 @@ class Checkpoint:
     corpus: dict
     """Of the music: source, pieces, the values of each field that occurred in training."""
 
+    def melodies(self) -> Melodies | None:
+        """The melody lines of the training pieces, read now; None where the folder keeps none (of earlier versions).
+
+        Raises CheckpointError if the file is damaged.
+        """
+        path = self.folder / MELODIES
+        if not path.exists():
+            return None
+        tensors, facts = read_tensors(path)
+        try:
+            high, low = tensors["turns"].numpy().astype(np.uint16).T
+            train, ends = self.corpus["train"], tensors["ends"].numpy()
+            if ends[-1:].tolist() != [len(high)][: len(ends)] or len(ends) != len(tensors["pieces"]):
+                raise ValueError("its pieces do not lie where it says")
+            titles = tuple(train[piece]["title"] for piece in tensors["pieces"].tolist())
+            return Melodies(high << 8 | low, ends, titles, len(train), bool(facts["rhythm"]))
+        except (KeyError, IndexError, TypeError, ValueError) as error:
+            raise CheckpointError(f"{path}: damaged ({error!r}); delete it to do without") from error
+
 
 def build_model(config: RunConfig, tokenizer: Tokenizer) -> Model:
     """A new model of that configuration, with fresh weights drawn from torch's generator."""
     fields, coordinates = [f.size for f in tokenizer.fields], [c.size for c in tokenizer.coordinates]
-    return Model(config.model, fields, coordinates, tokenizer.hearing)
+    return Model(config.model, fields, coordinates, tokenizer.hearing, tokenizer.recall)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -77,6 +101,20 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict]:
         raise CheckpointError(f"{path}: not there; was the training stopped before it first saved?") from error
     except (SafetensorError, json.JSONDecodeError, OSError) as error:
         raise CheckpointError(f"{path}: damaged ({str(error)[:100]})") from error
+
+
+def write_melodies(folder: Path, melodies: Melodies, pieces: Sequence[int]) -> None:
+    """The lines of training pieces as two bytes a note. pieces: (P,) the place in corpus.json's "train" of each."""
+    tensors = {
+        "turns": torch.from_numpy(np.stack([melodies.known >> 8, melodies.known & 255], axis=1).astype(np.uint8)),
+        "ends": torch.from_numpy(melodies.ends.astype(np.int64)),
+        "pieces": torch.tensor(pieces, dtype=torch.int64),
+    }
+    turns = (
+        "(N, 2): semitones to the next note + 128, and how much later it begins, in 24ths of a quarter; 0 0: line end"
+    )
+    facts = {"turns": turns, "rhythm": melodies.rhythm, "pieces": len(pieces), "of": melodies.of, "most": MOST_TURNS}
+    write_tensors(folder / MELODIES, tensors, facts)
 
 
 def begin(folder: Path, config: RunConfig, tokenizer: Tokenizer, corpus: dict) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shlex
 import sys
 import time
 from enum import StrEnum
@@ -21,6 +22,7 @@ import typer
 from musicgen import __version__
 from musicgen.errors import ConfigError, MusicgenError
 from musicgen.terminal import (
+    adapting_bar,
     bars_bar,
     files_bar,
     in_words,
@@ -28,6 +30,8 @@ from musicgen.terminal import (
     print_next,
     print_skipped,
     print_table,
+    print_takes,
+    print_understood,
     printable,
     train_with_progress,
 )
@@ -261,8 +265,13 @@ def _dry_run(folders: list[str], run: RunConfig, device: str, as_json: bool) -> 
 
 @app.command()
 def sample(
-    checkpoint: CheckpointArgument,
     out: Annotated[Path, typer.Option(help="folder to write into")],
+    checkpoint: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="CHECKPOINT", help="a folder that `musicgen train` made; left out, checkpoints/orchestra"
+        ),
+    ] = None,
     count: Annotated[int, typer.Option("-n", min=1, max=256, help="how many pieces")] = 4,
     bars: Annotated[
         int | None, typer.Option(min=1, max=10_000, help="bars of each piece; left out, it ends by itself")
@@ -299,19 +308,33 @@ def sample(
             f"{files}  {piece.bars} bars, {piece.notes} notes, {piece.parts} parts, "
             f"{piece.seconds:.0f} s, {piece.nats_per_note:.2f} nats a note"
         )
-    print_next(f"musicgen finish SCORE --checkpoint {checkpoint} --out out/finished.mid")
+    named = f" --checkpoint {checkpoint}" if checkpoint else ""
+    print_next(f"musicgen finish SCORE{named} --out out/finished.mid")
 
 
 @app.command()
 def finish(
     score: Annotated[Path, typer.Argument(metavar="SCORE", help="the unfinished score")],
-    checkpoint: Annotated[Path, typer.Option(help="the model that goes on")],
     out: Annotated[Path, typer.Option(help="the file to write: .mid, .musicxml, .mxl or .abc")],
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="the model that goes on; left out, the one that ships for such music")
+    ] = None,
     bars: Annotated[
-        int, typer.Option(min=1, max=10_000, help="bars to add, after a half-filled last bar is filled")
-    ] = 32,
+        int | None,
+        typer.Option(
+            min=1, max=10_000, help="bars to add, after a half-filled last bar is filled; left out, it ends by itself"
+        ),
+    ] = None,
+    max_bars: Annotated[int, typer.Option(min=1, max=10_000, help="where it is told to end, if it has not")] = 128,
     takes: Annotated[int, typer.Option(min=1, max=64, help="how many continuations; all are kept, best first")] = 1,
     new_only: Annotated[bool, typer.Option("--new-only", help="write the continuation alone")] = False,
+    parts: Annotated[
+        str | None,
+        typer.Option(metavar="NAMES", help="who goes on, by name, with commas between; the others are silent"),
+    ] = None,
+    adapting: Annotated[
+        bool, typer.Option("--adapt", help="tune a copy of the model to the fragment first: about a minute")
+    ] = False,
     roll: Annotated[Path | None, typer.Option(help="draw the first take as a piano roll: .png or .svg")] = None,
     seed: SeedOption = 0,
     temperature: TemperatureOption = 1.0,
@@ -328,49 +351,48 @@ def finish(
     from musicgen.sampling import SamplingConfig
 
     def understood(found) -> None:
-        if as_json:
-            return
-        names = printable(", ".join(f"{p.name} {p.lowest}-{p.highest}" for p in found.parts))
-        full = "full" if found.last_bar_filled == 1 else f"{found.last_bar_filled:.0%} filled"
-        print(
-            f"read {printable(str(score))}: {found.bars} bars of {found.metre}, {found.key}, "
-            f"{found.tempo_bpm:g} quarters a minute; last bar {full}; {len(found.parts)} parts: {names}",
-            file=sys.stderr,
-        )
+        if not as_json:
+            print_understood(score, found)
 
     if roll is not None:
         from musicgen.render.roll import check_picture, draw_roll
 
         check_picture(roll)
-    with bars_bar(0) as bar:
+    with adapting_bar() as on_adapting, bars_bar(0) as bar:
         report = workflows.finish_score(
             score,
             checkpoint,
             out,
             bars=bars,
+            max_bars=max_bars,
             takes=takes,
             new_only=new_only,
+            parts=parts.split(",") if parts else None,
+            adapting=adapting,
             seed=seed,
             config=SamplingConfig(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p),
             device=device.value,
             on_understood=understood,
+            on_adapting=on_adapting,
             progress=bar,
         )
     if roll is not None:
         draw_roll(report.takes[0].whole, roll, seam=report.takes[0].seam)
     if as_json:
-        takes_json = [
-            {"file": str(f), "notes": t.notes, "nats_per_note": t.nats_per_note, "bars": len(t.whole.bars)}
-            for f, t in zip(report.files, report.takes, strict=True)
-        ]
-        print(
-            json.dumps({"understood": asdict(report.understanding), "takes": takes_json}, ensure_ascii=False, indent=1)
-        )
+        from musicgen.sampling.takes_report import as_plain
+
+        understood_bars = report.understanding.bars
+        plain = as_plain(report.takes, [str(path) for path in report.files], understood_bars, report.own)
+        plain["report"] = str(report.page)
+        print(json.dumps({"understood": asdict(report.understanding), **plain}, ensure_ascii=False, indent=1))
         return
-    for path, take in zip(report.files, report.takes, strict=True):
-        print(f"{path}  {bars} new bars, {take.notes} new notes, {take.nats_per_note:.2f} nats a note")
+    print_takes(report)
+    if report.adaptation:
+        print(report.adaptation.in_words)
+    print(f"report  {report.page}")
     if roll is not None:
-        print(f"{roll}  piano roll")
+        print(f"roll    {roll}")
+    print_next(another_go(score, checkpoint, out, takes, seed))
 
 
 @app.command()
@@ -463,58 +485,49 @@ def evaluate(
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option(help="folder to write into; an earlier demo there is replaced")] = Path(
-        "out/demo"
-    ),
-    home: Annotated[Path, typer.Option(help="the folder that holds data/ and configs/")] = Path("."),
+    out: Annotated[Path, typer.Option(help="folder to write into")] = Path("out/demo"),
+    home: Annotated[Path, typer.Option(help="the folder that holds data/ and checkpoints/")] = Path("."),
     seed: SeedOption = 0,
 ) -> None:
-    """The main job in small: train on the bundled music, write two pieces, finish Schubert's unfinished scherzo."""
+    """The main job, with the checkpoints that ship: a tune, a piece for orchestra, and Schubert's scherzo finished."""
     from musicgen import workflows
-    from musicgen.config import load_config
-
-    data, fragment = workflows.bundled(home)
-    run = load_config(home / "configs" / "demo.yaml", [f"training.seed={seed}"])
-    checkpoint = out / "checkpoint"
-    workflows.remove_checkpoint(checkpoint)
-    print(f"1/3  training on {data}", file=sys.stderr)
-    trained = train_with_progress([str(data)], run, checkpoint, False, "auto", quiet=True)
-    if trained.interrupted:
-        raise typer.Exit(130)
-    print("2/3  writing two new pieces", file=sys.stderr)
+    from musicgen.render.roll import draw_roll
     from musicgen.sampling import SamplingConfig
 
+    fragment, orchestra, folk = workflows.bundled(home)
     drawing = SamplingConfig(top_p=0.95)
-    with bars_bar(2 * 16) as bar:
-        pieces = workflows.sample_pieces(checkpoint, out, count=2, bars=16, seed=seed, config=drawing, progress=bar)
-    print("3/3  finishing the nine bars of the scherzo of D.759", file=sys.stderr)
+    print("1/3  writing a tune and a piece for orchestra", file=sys.stderr)
+    with bars_bar(16) as bar:
+        (tune,) = workflows.sample_pieces(folk, out / "tune", count=1, bars=16, seed=seed, config=drawing, progress=bar)
+    with bars_bar(16) as bar:
+        (piece,) = workflows.sample_pieces(
+            orchestra, out / "piece", count=1, bars=16, seed=seed, config=drawing, progress=bar
+        )
     files: list[Path] = []
-    for suffix in (".mid", ".musicxml"):
+    for number, suffix in ((2, ".mid"), (3, ".musicxml")):
+        print(f"{number}/3  finishing the nine bars of the scherzo of D.759, as {suffix}", file=sys.stderr)
         with bars_bar(0) as bar:
             report = workflows.finish_score(
                 fragment.with_suffix(suffix),
-                checkpoint,
+                orchestra,
                 out / f"scherzo-finished{suffix}",
                 bars=32,
+                takes=4,
                 seed=seed,
                 config=drawing,
                 progress=bar,
             )
-        files += report.files
-    from musicgen.render.roll import draw_roll
-
+        files.append(report.files[0])
     roll = out / "scherzo-finished.png"
     draw_roll(report.takes[0].whole, roll, seam=report.takes[0].seam)
-    loss = f", {trained.valid.per_note:.2f} nats a note on an unseen movement" if trained.valid else ""
-    rows = [("a small model", f"{checkpoint}  {trained.parameters:,} parameters, {trained.seconds:.0f} s{loss}")]
-    rows += [
-        (f"new piece {i + 1}", f"{p.files[0]}  {p.bars} bars, {p.notes} notes, {p.parts} parts")
-        for i, p in enumerate(pieces)
-    ]
-    rows += [("the scherzo, finished", f"{path}  9 + 32 bars, {report.takes[0].notes} new notes") for path in files]
-    rows.append(("its piano roll", str(roll)))
-    print_table(*rows)
-    print_next("musicgen train FOLDER-OF-YOUR-OWN --config configs/orchestra-lstm.yaml --out checkpoints/mine")
+    print_table(
+        ("a new tune", f"{', '.join(map(str, tune.files))}  {tune.bars} bars, {tune.notes} notes"),
+        ("a new piece", f"{piece.files[0]}  {piece.bars} bars, {piece.notes} notes, {piece.parts} parts"),
+        *(("the scherzo, finished", f"{path}  9 + 32 bars, {report.takes[0].notes} new notes") for path in files),
+        ("the four takes of it", str(report.page)),
+        ("its piano roll", str(roll)),
+    )
+    print_next("musicgen finish YOUR-UNFINISHED-SCORE --out out/finished.mid --takes 4")
 
 
 def main() -> None:
@@ -549,6 +562,13 @@ def _process() -> str:
         return ""
     time.sleep(LET_FIRST_SPEAK)
     return f"process {rank}: "
+
+
+def another_go(score: Path, checkpoint: Path | None, out: Path, takes: int, seed: int) -> str:
+    """The command that finishes the same score otherwise: several takes at once, or by another seed."""
+    words = ["musicgen", "finish", str(score), *(["--checkpoint", str(checkpoint)] if checkpoint else [])]
+    words += ["--out", str(out.with_name(f"{out.stem}-{seed + 1}{out.suffix}"))]
+    return shlex.join([*words, "--takes", str(max(takes, 4)), "--seed", str(seed + 1)])
 
 
 def _same_config(run: RunConfig, path: Path | None, changes: list[str] | None) -> str:

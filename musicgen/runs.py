@@ -23,6 +23,7 @@ from musicgen.config import RunConfig, load_config
 from musicgen.corpus import Corpus, Piece, load_corpus, split_pieces
 from musicgen.corpus.units import Progress, no_progress
 from musicgen.errors import CheckpointError, ConfigError
+from musicgen.score.lines import Melodies, as_known, find_lines
 from musicgen.training.evaluate import Evaluation, unigram
 from musicgen.training.loop import StepReport, Trainer
 from musicgen.training.processes import Processes, started
@@ -107,6 +108,8 @@ def train(
         processes.wait()  # all have looked at what was there
         if processes.first:
             checkpoints.begin(out, config, corpus.tokenizer, _corpus_facts(corpus, pieces, trainer.valid))
+            if not (resume and (out / checkpoints.MELODIES).exists()):
+                _keep_melodies(out, corpus, pieces)
             on_start(corpus, trainer)
         with _interruptible() as interrupted:
             for report in trainer.run(interrupted):
@@ -241,6 +244,29 @@ def _corpus_facts(corpus: Corpus, pieces: Sequence[Piece], valid: Sequence[Piece
         "valid": [{"title": p.title, "file": p.file, "fingerprint": p.fingerprint} for p in valid],
         "seen": {f.name: sorted(values) for f, values in zip(corpus.tokenizer.fields, seen, strict=True)},
     }
+
+
+def _keep_melodies(out: Path, corpus: Corpus, pieces: Sequence[Piece]) -> None:
+    """Leave the lines of the training pieces in the checkpoint: as many as there is room for, in the split's order.
+
+    That order is one by hashes of the music, so that what is kept of a huge corpus is a fair sample of it.
+    """
+    rhythm = not corpus.tokenizer.clock  # of clock time, other tempi are other rhythms: intervals alone are compared
+    blocks: list[np.ndarray] = []
+    kept: list[int] = []
+    room = checkpoints.MOST_TURNS
+    for number in sorted(range(len(pieces)), key=lambda i: pieces[i].split):
+        score = corpus.tokenizer.decode(np.asarray(corpus.steps_of(pieces[number])))
+        block = as_known(find_lines(score), rhythm)
+        if len(block) > room:
+            break
+        room -= len(block)
+        blocks.append(block)
+        kept.append(number)
+    known = np.concatenate([*blocks, np.zeros(0, dtype=np.uint16)])
+    ends = np.cumsum([len(block) for block in blocks], dtype=np.int64)
+    titles = tuple(pieces[number].title for number in kept)
+    checkpoints.write_melodies(out, Melodies(known, ends, titles, len(pieces), rhythm), kept)
 
 
 # -------------------------------------------------------------------------------------------------------------- metrics

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from musicgen.corpus import FileReport
     from musicgen.dry_run import DryRun
     from musicgen.runs import TrainReport
+    from musicgen.sampling import Understanding
     from musicgen.training.loop import StepReport, Trainer
+    from musicgen.workflows import FinishReport
 
 
 MOST_ALIKE = 5
@@ -187,6 +189,23 @@ def bars_bar(total: int) -> Iterator[Callable[[int], None]]:
         bar.close()
 
 
+@contextmanager
+def adapting_bar() -> Iterator[Callable[[int, int], None]]:
+    """A callback(updates made, updates at most) that draws a bar of them."""
+    from tqdm import tqdm
+
+    bar = tqdm(unit="update", desc="adapting", file=sys.stderr, disable=None, delay=1, leave=False)
+    try:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield show
+    finally:
+        bar.close()
+
+
 def print_skipped(files: Sequence[FileReport]) -> None:
     """A line for what was not kept of each file; where many are alike, the first few and their number."""
     alike: dict[str, int] = {}
@@ -211,6 +230,38 @@ def print_table(*rows: tuple[str, str]) -> None:
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
         print(f"{name:<{width}}  {value}")
+
+
+def print_columns(rows: Sequence[Sequence[str]], left: int) -> None:
+    """Rows of cells under the first row's names, the first `left` columns to the left and the others to the right."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        cells = [
+            cell.ljust(w) if i < left else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        ]
+        print("  ".join(cells).rstrip())
+
+
+def print_understood(score: Path, found: Understanding) -> None:
+    """What was read of a fragment, to stderr."""
+    from musicgen.sampling.understanding import in_lines
+
+    print(printable(f"read {score}{f': {found.title}' if found.title else ''}"), file=sys.stderr)
+    for line in in_lines(found):
+        print(printable(f"  {line}"), file=sys.stderr)
+
+
+def print_takes(report: FinishReport) -> None:
+    """The figures of every take, best first; the report beside the files has more of them."""
+    from musicgen.sampling.takes import FEATURES
+    from musicgen.sampling.takes_report import TAKES_COLUMNS, copies_in_words, takes_rows
+
+    names = [str(path) for path in report.files]
+    rows = takes_rows(report.takes, names, report.understanding.bars, report.own)
+    shown = [i for i, column in enumerate(TAKES_COLUMNS) if column not in FEATURES]
+    print_columns([[printable(row[i]) for i in shown] for row in [TAKES_COLUMNS, *rows]], left=2)
+    for line in copies_in_words(report.takes, names):
+        print(printable(line))
 
 
 def in_words(found: dict[str, int], most: int = 8) -> str:

@@ -21,15 +21,20 @@ from musicgen.corpus import FileReport, Piece, compile_corpus, find_source, load
 from musicgen.corpus.units import PLAYABLE, Progress, as_wanted, no_progress
 from musicgen.dry_run import dry_run as dry_run
 from musicgen.errors import CheckpointError, ConfigError, FinishError, FormatError, MusicgenError, ScoreError
-from musicgen.formats import WRITERS, midi_events, no_writer, read_tunes, write_score
+from musicgen.formats import WRITERS, no_writer, read_tunes, write_score
+from musicgen.formats.continuation import check_continuation, goes_on_in_place, write_continuation
 from musicgen.runs import Places, choose_device
 from musicgen.runs import TrainReport as TrainReport
 from musicgen.runs import resume_config as resume_config
 from musicgen.runs import train as train
 from musicgen.sampling import SamplingConfig, Take, Understanding, finish, sample, understand
+from musicgen.sampling.finish import MOST_BARS, make_prompt, parts_named
+from musicgen.sampling.takes import Figures, measure_own
+from musicgen.sampling.takes_report import report_page
 from musicgen.score import Score, unfold
 from musicgen.score.timing import for_notation
-from musicgen.tokens import Tokenizer
+from musicgen.tokens import TOKENIZERS, Tokenizer
+from musicgen.training.adapt import Adaptation, adapt
 from musicgen.training.evaluate import Evaluation, evaluate
 
 # ---------------------------------------------------------------------------------------------------------------- check
@@ -168,7 +173,7 @@ class Written:
 
 
 def sample_pieces(
-    checkpoint: str | Path,
+    checkpoint: str | Path | None,
     out: str | Path,
     *,
     count: int = 4,
@@ -185,7 +190,7 @@ def sample_pieces(
     bars: exactly so many; None: the model ends when it likes, within `most_bars`. prime: a score whose music the pieces
     begin with (its bars count in `bars`).
     """
-    loaded = load_checkpoint(checkpoint, choose_device(device))
+    loaded = load_checkpoint(checkpoint or shipped("orchestra"), choose_device(device))
     config = config or SamplingConfig()
     out = Path(out)
     if prime is not None:
@@ -245,52 +250,101 @@ def _write_piece(score: Score, out: Path, index: int, loaded: Checkpoint, nats: 
 
 @dataclass(frozen=True)
 class FinishReport:
-    """What was read, and each take's file, best first."""
+    """What was read, and each take's file, best first; the fragment's own figures, and the page that holds all."""
 
     understanding: Understanding
     takes: tuple[Take, ...]
     files: tuple[Path, ...]
+    own: Figures
+    page: Path
+    checkpoint: Path
+    adaptation: Adaptation | None = None
+
+
+def shipped(name: str) -> Path:
+    """The folder of a checkpoint that comes with musicgen: in ./checkpoints, or beside the package.
+
+    Raises CheckpointError where it lies in neither.
+    """
+    for home in (Path("checkpoints"), Path(__file__).resolve().parents[1] / "checkpoints"):
+        if (home / name / checkpoints.BEST).exists():
+            return home / name
+    raise CheckpointError(
+        f"no checkpoint was named, and checkpoints/{name} is not there; name one, or `make checkpoints`"
+    )
+
+
+def checkpoint_for(score: Score) -> Path:
+    """The checkpoint that ships for such music: `folk` for one melody that ABC can write, else `orchestra`."""
+    if sum(len(part.notes) > 0 for part in score.parts) == 1:
+        try:
+            make_prompt(score, TOKENIZERS["abc"]())
+            return shipped("folk")
+        except FinishError:
+            pass
+    return shipped("orchestra")
 
 
 def finish_score(
     score: str | Path,
-    checkpoint: str | Path,
+    checkpoint: str | Path | None,
     out: str | Path,
     *,
-    bars: int = 32,
+    bars: int | None = None,
+    max_bars: int = MOST_BARS,
     takes: int = 1,
     new_only: bool = False,
+    parts: Sequence[str] | None = None,
+    adapting: bool = False,
     seed: int = 0,
     config: SamplingConfig | None = None,
     device: str = "cpu",
     on_understood: Callable[[Understanding], None] = lambda understanding: None,
+    on_adapting: Callable[[int, int], None] = lambda done, total: None,
     progress: Callable[[int], None] = lambda bars: None,
 ) -> FinishReport:
     """Continue `score` by `bars` bars and write it to `out`; further takes beside it as NAME-take2 and so on.
 
-    MIDI continued as MIDI keeps every original event. `new_only` writes the continuation alone, from the seam's bar on.
+    Without `bars` the model ends by itself, within `max_bars`. The figures of all takes stand in NAME.report.md.
+    MIDI continued as MIDI keeps every original event, MusicXML as MusicXML and ABC as ABC every byte of the score.
+    `new_only` writes the continuation alone, from the seam's bar on. `checkpoint` None takes the one that ships for
+    such music. `parts`: names of those that go on, the others being silent from the seam on. `adapting` tunes a copy of
+    the model to the fragment first.
     """
     score, out = Path(score), Path(out)
     if out.suffix.lower() not in WRITERS:
         raise no_writer(out)
     targets = [out, *(out.with_name(f"{out.stem}-take{i + 1}{out.suffix}") for i in range(1, takes))]
-    never_over(score, targets)
-    loaded = load_checkpoint(checkpoint, choose_device(device))
-    fragment = _one_score(score, loaded)
+    page = out.with_name(f"{out.stem}.report.md")
+    never_over(score, [*targets, page])
+    config = config or SamplingConfig()
+    written = _one_tune(score)
+    loaded = load_checkpoint(checkpoint or checkpoint_for(written), choose_device(device))
+    fragment = written if loaded.tokenizer.as_written else unfold(written)
     understanding = understand(fragment)
-    as_events = not new_only and {score.suffix.lower(), out.suffix.lower()} <= {".mid", ".midi"}
-    if as_events:
-        midi_events.check_voices(score, fragment.parts)
+    in_place = not new_only and goes_on_in_place(score, out)
+    if in_place:
+        check_continuation(score, written, fragment)
     on_understood(understanding)
+    melodies = loaded.melodies()
+    seen = loaded.corpus["seen"].get("part")
+    only = None if parts is None else parts_named(fragment, parts)
+    model, adaptation = loaded.model, None
+    if adapting:
+        steps = make_prompt(fragment, loaded.tokenizer, seen).steps
+        model, adaptation = adapt(model, loaded.tokenizer, steps, seed=seed, progress=on_adapting)
     made = finish(
         fragment,
-        loaded.model,
+        model,
         loaded.tokenizer,
         bars=bars,
+        max_bars=max_bars,
         takes=takes,
         seed=seed,
-        config=config or SamplingConfig(),
-        seen_parts=loaded.corpus["seen"].get("part"),
+        config=config,
+        seen_parts=seen,
+        only=only,
+        melodies=melodies,
         progress=progress,
     )
     files = []
@@ -298,22 +352,21 @@ def finish_score(
         path.parent.mkdir(parents=True, exist_ok=True)
         if new_only:
             write_score(_from_seam(take), path)
-        elif as_events:
-            _continue_midi(score, fragment, take, path)
+        elif in_place:
+            write_continuation(score, fragment, take.whole, path)
         else:
             write_score(take.whole, path, mark_from=take.seam)
         files.append(path)
-    return FinishReport(understanding, tuple(made), tuple(files))
-
-
-def _continue_midi(original: Path, fragment: Score, take: Take, path: Path) -> None:
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        new = [part.notes for part in take.new.parts]
-        midi_events.write_continuation(original, fragment.parts, new, take.seam, take.whole.length, temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    own = measure_own(fragment, melodies)
+    length = f"{bars} bars" if bars is not None else f"up to {max_bars} bars"
+    asked = (
+        f"{length} asked for, {takes} take{'s' * (takes > 1)}, seed {seed}",
+        f"temperature {config.temperature:g}, top-k {config.top_k}, top-p {config.top_p:g}, min-p {config.min_p:g}",
+        f"by the checkpoint {loaded.folder.name}, a {loaded.config.model.decoder}",
+        *([adaptation.in_words] if adaptation else ["not adapted: the fragment is too short"] if adapting else []),
+    )
+    checkpoints.write_text(page, report_page(understanding, own, made, [path.name for path in files], asked))
+    return FinishReport(understanding, tuple(made), tuple(files), own, page, loaded.folder, adaptation)
 
 
 def _from_seam(take: Take) -> Score:
@@ -416,12 +469,18 @@ def never_over(source: str | Path, targets: Sequence[Path]) -> None:
 
 def _one_score(path: Path, loaded: Checkpoint) -> Score:
     """The one piece in a file, as the checkpoint's tokenizer wants it. Raises FinishError where there are several."""
+    tune = _one_tune(path)
+    return tune if loaded.tokenizer.as_written else unfold(tune)
+
+
+def _one_tune(path: Path) -> Score:
+    """The one piece in a file, as written. Raises FinishError where there are several."""
     tunes = read_tunes(path)
     if len(tunes) > 1:
         raise FinishError(f"{path}: holds {len(tunes)} tunes; put the one to go on with into a file of its own")
     if isinstance(tunes[0], FormatError):
         raise tunes[0]
-    return tunes[0] if loaded.tokenizer.as_written else unfold(tunes[0])
+    return tunes[0]
 
 
 @dataclass(frozen=True)
@@ -453,16 +512,12 @@ def evaluate_checkpoint(
 # ----------------------------------------------------------------------------------------------------------------- demo
 
 
-def bundled(home: str | Path) -> tuple[Path, Path]:
-    """(folder of the bundled orchestral music, the scherzo fragment) below `home`, the project's own folder."""
+def bundled(home: str | Path) -> tuple[Path, Path, Path]:
+    """(the scherzo fragment, checkpoints orchestra and folk) below `home`, the project's own folder."""
     home = Path(home)
-    music, fragment = home / "data" / "orchestra", home / "data" / "schubert-d759" / "scherzo.musicxml"
-    if not music.is_dir() or not fragment.exists():
-        raise CheckpointError(f"{home}: no bundled music; run the demo in the project's folder, or name it by --home")
-    return music, fragment
-
-
-def remove_checkpoint(folder: str | Path) -> None:
-    """Delete a checkpoint's own files, and nothing else that may lie in the folder."""
-    for name in ("config.yaml", "vocabulary.json", "corpus.json", "metrics.jsonl", checkpoints.BEST, checkpoints.LAST):
-        (Path(folder) / name).unlink(missing_ok=True)
+    fragment = home / "data" / "schubert-d759" / "scherzo.musicxml"
+    models = home / "checkpoints" / "orchestra", home / "checkpoints" / "folk"
+    for path in (fragment, *(model / checkpoints.BEST for model in models)):
+        if not path.exists():
+            raise CheckpointError(f"{path}: not there; run the demo in the project's folder, or name it by --home")
+    return fragment, *models

@@ -6,13 +6,17 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from musicgen import workflows
-from musicgen.checkpoint import BEST, LAST, load_checkpoint, read_tensors
+from musicgen import checkpoint, workflows
+from musicgen.checkpoint import BEST, LAST, MELODIES, load_checkpoint, read_tensors, write_tensors
 from musicgen.config import check_config
+from musicgen.corpus import load_corpus
 from musicgen.errors import CheckpointError, TrainingError
+from musicgen.runs import resume_config
+from musicgen.score.lines import as_known, find_lines, longest_run
 
 VALUES = {
     "model": {"dim": 16, "layers": 1, "decoder": "gru"},
@@ -33,7 +37,8 @@ def copy(made, tmp_path) -> Path:
 
 
 def test_a_checkpoint_holds_weights_configuration_vocabulary_and_metrics(made):
-    names = {"best.safetensors", "config.yaml", "corpus.json", "last.safetensors", "metrics.jsonl", "vocabulary.json"}
+    names = {"best.safetensors", "last.safetensors", "melodies.safetensors"}
+    names |= {"config.yaml", "corpus.json", "metrics.jsonl", "vocabulary.json"}
     assert {p.name for p in made.iterdir()} == names
     lines = [json.loads(line) for line in (made / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [4, 8]
@@ -154,3 +159,67 @@ def test_a_run_stopped_from_the_keyboard_and_resumed_ends_in_the_same_weights(ma
             assert torch.equal(value, resumed[key]), key
     steps = [json.loads(line)["step"] for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert steps == [4, 8]
+
+
+# the melodies of the training pieces
+
+
+def test_the_melody_lines_of_the_training_pieces_come_back(made, data):
+    loaded = load_checkpoint(made)
+    found = loaded.melodies()
+    corpus = load_corpus(data / "freedoom", loaded.tokenizer)
+    trained = {piece["fingerprint"] for piece in loaded.corpus["train"]}
+    pieces = [piece for piece in corpus.pieces if piece.fingerprint in trained]
+    assert found.of == len(found.titles) == len(pieces)
+    assert set(found.titles) == {piece.title for piece in pieces}
+    lengths = []
+    for piece in pieces:
+        lines = find_lines(loaded.tokenizer.decode(corpus.steps_of(piece)))
+        run = longest_run(lines, found.known)
+        assert run.notes > 20
+        assert found.title_at(run.place) == piece.title
+        lengths.append(len(as_known(lines)))
+    assert sorted(np.diff(found.ends, prepend=0).tolist()) == sorted(lengths)
+
+
+def test_a_piece_held_out_is_not_among_them(made):
+    loaded = load_checkpoint(made)
+    held_out = {piece["title"] for piece in loaded.corpus["valid"]}
+    assert held_out
+    assert not held_out & set(loaded.melodies().titles)
+
+
+def test_no_more_melodies_are_kept_than_there_is_room_for(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "MOST_TURNS", 1300)
+    workflows.train(data / "freedoom", check_config(VALUES, "test"), tmp_path / "m")
+    found = load_checkpoint(tmp_path / "m").melodies()
+    assert 0 < len(found.known) <= 1300
+    assert len(found.titles) < found.of
+    _, facts = read_tensors(tmp_path / "m" / MELODIES)
+    assert (facts["pieces"], facts["of"], facts["most"]) == (len(found.titles), found.of, 1300)
+
+
+def test_a_checkpoint_without_melodies_works_and_knows_none(copy):
+    (copy / MELODIES).unlink()
+    assert load_checkpoint(copy).melodies() is None
+
+
+def test_damaged_melodies_are_told_and_hurt_nothing_else(copy):
+    tensors, facts = read_tensors(copy / MELODIES)
+    for damage in (
+        {"ends": tensors["ends"] + 1},
+        {"ends": tensors["ends"][:1]},
+        {"turns": tensors["turns"][:, :1].contiguous()},
+        {"pieces": tensors["pieces"] + 1000},
+    ):
+        write_tensors(copy / MELODIES, {**tensors, **damage}, facts)
+        loaded = load_checkpoint(copy)
+        with pytest.raises(CheckpointError, match=r"melodies\.safetensors: damaged"):
+            loaded.melodies()
+
+
+def test_a_resumed_run_leaves_its_melodies_as_they_are(copy, data):
+    before = (copy / MELODIES).read_bytes()
+    config = resume_config(copy, ["training.steps=10"])
+    workflows.train(data / "freedoom", config, copy, resume=True)
+    assert (copy / MELODIES).read_bytes() == before

@@ -2,54 +2,37 @@
 
 The contract, as far as it is kept here:
 - the original's notes come back unchanged, and no new note starts before the seam;
-- a half-filled last bar is filled to its metre, and counts as the fragment's; then come exactly as many bars as asked;
-- only the fragment's instruments play, each in its range; metre, tempo and key go on as they were;
+- a half-filled last bar is filled to its metre, and counts as the fragment's; then come exactly as many bars as asked,
+  or as many as the model likes, up to a bound;
+- only the fragment's instruments play, each in its range, and all that have played lately play again, unless others are
+  asked for; metre, tempo and key go on as they were;
+- the last bar is the tonic chord (of one melody the tonic), held to its end, the root lowest;
+- several takes are drawn in one batch, measured and put in order, and all are kept;
 - the same seed gives the same music; a fragment that can't be continued is refused with the reason.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from musicgen.decoders.model import Model
 from musicgen.errors import FinishError, TokenError
 from musicgen.sampling.filters import SamplingConfig
-from musicgen.sampling.prompts import PROMPTS, heard_as, settle
+from musicgen.sampling.prompts import PROMPTS, Prompt, heard_as
 from musicgen.sampling.sampler import sample
+from musicgen.sampling.takes import Figures, from_seam, measure, order_of_takes, repetition
+from musicgen.sampling.understanding import check_fragment, name_of
 from musicgen.score import Score
-from musicgen.score.general_midi import PITCH_NAMES, PROGRAM_NAMES
+from musicgen.score.lines import Melodies
 from musicgen.tokens import Tokenizer
 
-
-@dataclass(frozen=True)
-class PartRead:
-    """What was understood of one part of a fragment."""
-
-    name: str
-    program: int
-    is_drum: bool
-    notes: int
-    lowest: str
-    highest: str
-
-
-@dataclass(frozen=True)
-class Understanding:
-    """What was read of a fragment, and where it stops."""
-
-    parts: tuple[PartRead, ...]
-    key: str
-    metre: str
-    tempo_bpm: float
-    bars: int
-    seam: int
-    """Tick at which the fragment stops (480 to the quarter note)."""
-    last_bar_filled: float
-    """Share of the last bar that is there; 1.0 where it is full."""
+MOST_BARS = 128
+"""A continuation that may end when it likes is told to end after so many bars, unless something else is said."""
 
 
 @dataclass(frozen=True)
@@ -61,36 +44,51 @@ class Take:
     seam: int
     nats_per_note: float
     notes: int
+    figures: Figures
 
 
-def understand(fragment: Score) -> Understanding:
-    """What a fragment is, in words a musician can check. Raises FinishError where there is nothing to continue."""
-    if not fragment.note_count:
-        raise FinishError(f"{fragment.title or 'the score'}: no notes, so there is nothing to continue")
-    seam = fragment.length
-    meant = settle(fragment)
-    start = int(meant.bars[-1])
-    metre, key = meant.metre_at(start), meant.key_at(start)
-    parts = tuple(
-        PartRead(
-            part.name or ("drums" if part.is_drum else PROGRAM_NAMES[part.program]),
-            part.program,
-            part.is_drum,
-            len(part.notes),
-            PITCH_NAMES[part.notes["pitch"].min()] if len(part.notes) else "-",
-            PITCH_NAMES[part.notes["pitch"].max()] if len(part.notes) else "-",
-        )
-        for part in fragment.parts
-    )
-    return Understanding(
-        parts=parts,
-        key=key.name,
-        metre=f"{metre.numerator}/{metre.denominator}",
-        tempo_bpm=fragment.tempo_at(seam).bpm,
-        bars=len(meant.bars),
-        seam=seam,
-        last_bar_filled=min((meant.length - start) / metre.ticks, 1.0),
-    )
+def make_prompt(
+    fragment: Score,
+    tokenizer: Tokenizer,
+    seen_parts: Sequence[int] | None = None,
+    only: Collection[int] | None = None,
+) -> Prompt:
+    """The fragment as the model reads it, and the way back. only: the parts, by index, that play from the seam on.
+
+    Raises FinishError where it can't be continued, or not by these parts alone.
+    """
+    check_fragment(fragment)
+    if tokenizer.name not in PROMPTS:
+        raise FinishError(f"a model of {tokenizer.name!r} can't continue a score; use one of {' '.join(PROMPTS)}")
+    try:
+        prompt = PROMPTS[tokenizer.name](fragment, heard_as(fragment, tokenizer), tokenizer, seen_parts)
+    except TokenError as error:
+        raise FinishError(f"the fragment can't be continued: {error}") from error
+    if only is None:
+        return prompt
+    if not prompt.players:
+        raise FinishError(f"--parts: a `{tokenizer.name}` model writes for all its voices; use a `bars` model")
+    chosen = {value for value, part in prompt.players.items() if part in only}
+    if not chosen:
+        raise FinishError("--parts: none of these parts has played a note yet; name one that has")
+
+    def hold(cursor: Any) -> None:
+        prompt.hold(cursor)
+        cursor.keep_only(chosen)
+
+    return replace(prompt, hold=hold)
+
+
+def parts_named(fragment: Score, names: Sequence[str]) -> set[int]:
+    """Indices of a fragment's parts by name, capitals or not. Raises FinishError, saying which names there are."""
+    known = [name_of(part) for part in fragment.parts]
+    found = set()
+    for name in names:
+        alike = [i for i, own in enumerate(known) if own.casefold() == name.strip().casefold()]
+        if not alike:
+            raise FinishError(f"--parts: no part is called {name.strip()!r}; there are {', '.join(known)}")
+        found.update(alike)
+    return found
 
 
 def finish(
@@ -98,27 +96,26 @@ def finish(
     model: Model,
     tokenizer: Tokenizer,
     *,
-    bars: int,
+    bars: int | None,
+    max_bars: int = MOST_BARS,
     takes: int = 1,
     seed: int = 0,
     config: SamplingConfig,
     seen_parts: Sequence[int] | None = None,
+    only: Collection[int] | None = None,
+    melodies: Melodies | None = None,
     progress: Callable[[int], None] = lambda bars: None,
 ) -> list[Take]:
     """Continue a fragment by exactly `bars` bars (after its last one is filled), `takes` times in one batch.
 
-    fragment: as the tokenizer wants it (repeats unfolded unless it encodes them). seen_parts: the values of field
-    `part` that the model has met; instruments it has not met are lent the nearest one it has. Takes come best first, by
-    the likelihood of a note. Raises FinishError.
+    bars: None leaves it to the model, which ends within `max_bars`. fragment: as the tokenizer wants it (repeats
+    unfolded unless it encodes them). seen_parts: the values of field `part` that the model has met; instruments it has
+    not met are lent the nearest one it has. only: the parts, by index, that play from the seam on. melodies: those of
+    the training pieces, to see what is copied from them. Takes come best first, in the order that `takes` says. Raises
+    FinishError.
     """
-    understand(fragment)
-    if tokenizer.name not in PROMPTS:
-        raise FinishError(f"a model of {tokenizer.name!r} can't continue a score; use one of {' '.join(PROMPTS)}")
-    try:
-        prompt = PROMPTS[tokenizer.name](fragment, heard_as(fragment, tokenizer), tokenizer, seen_parts)
-    except TokenError as error:
-        raise FinishError(f"the fragment can't be continued: {error}") from error
-    total = prompt.bars + bars
+    prompt = make_prompt(fragment, tokenizer, seen_parts, only)
+    total = None if bars is None else prompt.bars + bars
     cursor = prompt.cursor(total)
     coordinates = [cursor.coordinates()]
     for step in prompt.steps[1:]:
@@ -132,13 +129,16 @@ def finish(
         prompt.steps,
         config=config,
         seed=seed,
-        most_bars=total,
+        most_bars=prompt.bars + max_bars if total is None else total,
         prompt_coordinates=np.array(coordinates),
         progress=progress,
     )
     made = []
     for drawn in sampled:
         whole, new = prompt.join(drawn.steps, bars)
-        notes = new.note_count
-        made.append(Take(whole, new, fragment.length, drawn.nats / max(notes, 1), notes))
-    return sorted(made, key=lambda take: take.nats_per_note)
+        rate = drawn.nats / max(new.note_count, 1)
+        rest, first_bar = from_seam(new, fragment.length), new.bar_at(fragment.length) + 1
+        figures = measure(fragment, rest, melodies=melodies, nats_per_note=rate, first_bar=first_bar)
+        made.append(Take(whole, new, fragment.length, rate, new.note_count, figures))
+    order = order_of_takes([take.figures for take in made], repetition(fragment))
+    return [made[i] for i in order]

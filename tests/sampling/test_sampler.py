@@ -15,6 +15,7 @@ from musicgen.config import check_config
 from musicgen.errors import ConfigError
 from musicgen.formats import read_score
 from musicgen.sampling import SamplingConfig, sample
+from musicgen.tokens.recall import recall
 
 SMALL = {"decoder": "lstm", "dim": 16, "layers": 1, "dropout": 0.0}
 
@@ -100,16 +101,20 @@ def test_a_prime_longer_than_the_piece_is_refused(orchestra, data, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["abc", "bars", "grid", "performance"])
-@pytest.mark.parametrize("hearing", [False, True])
-def test_a_piece_costs_in_one_call_what_it_cost_when_it_was_drawn(name, hearing):
-    """Drawing step by step and reading the whole at once are the same model: its state, its ear and its coordinates.
+@pytest.mark.parametrize("options", [{}, {"hearing": True}, {"recall": True}, {"hearing": True, "recall": True}])
+def test_a_piece_costs_in_one_call_what_it_cost_when_it_was_drawn(name, options):
+    """Drawing step by step and reading the whole at once are the same model: its state, its ear, what it recalls and
+    its coordinates.
 
     Where the grammar leaves a cursor one value the draw is free, so the call is told what the cursor allowed.
     """
-    config = check_config({"tokenizer": {"name": name}, "model": {**SMALL, "hearing": hearing}}, "test")
+    config = check_config({"tokenizer": {"name": name}, "model": {**SMALL, **options}}, "test")
     tokenizer = config.tokenizer.build()
     torch.manual_seed(0)
     model = build_model(config, tokenizer).eval()
+    for name, weight in model.named_parameters():
+        if "pointing" in name:  # zeros at first
+            torch.nn.init.normal_(weight)
     start = np.array([tokenizer.start], dtype=np.int16)
     cursors = [tokenizer.cursor(2)]
     drawn = sample(model, tokenizer, cursors, start, config=SamplingConfig(), seed=4, most_bars=2)[0]
@@ -122,7 +127,10 @@ def test_a_piece_costs_in_one_call_what_it_cost_when_it_was_drawn(name, hearing)
         cursor.advance(step)
         coordinates.append(cursor.coordinates())
     with torch.no_grad():
-        places = torch.tensor(np.array(coordinates[:-1]), dtype=torch.long)[None]
+        told = np.array(coordinates[:-1])
+        if model.recall is not None:
+            told = np.concatenate([told, recall(steps[:-1], model.recall)], axis=1)
+        places = torch.tensor(told, dtype=torch.long)[None]
         outputs, _ = model(torch.from_numpy(steps[None, :-1]), places, model.initial_state(1))
         context = model.head.context(outputs[0])
         goal = torch.from_numpy(steps[1:])
