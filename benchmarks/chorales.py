@@ -11,8 +11,9 @@ log-likelihood in nats, summed over all tokens of all pieces, over their number 
 The first column counts, the end of a piece is not predicted, each piece is read from its own start: a model is given
 the tokens before, the number of the column, and nothing else. What followed in the piece itself the last time that what
 has just been heard was heard, is worked out from the tokens before (`musicgen.tokens.recall`). *Changing* counts the
-tokens alone that differ from the same voice's token before. *Unshared* counts the pieces alone whose soprano does not begin, for 20 intervals, as that of
-a piece trained on (the same hymn in another setting); --leak-free takes such pieces out of training instead.
+tokens alone that differ from the same voice's token before. *Unshared* counts the pieces alone whose soprano does not
+begin, for 20 intervals, as that of a piece trained on (the same hymn in another setting); --leak-free takes such pieces
+out of training instead.
 
 Everything is the program's own: steps of four fields, embedding, decoder and head with hearing, and the loop. Minutes
 are processor time of one core, so that other work on the machine counts little. The weights of the n-gram's chains, and

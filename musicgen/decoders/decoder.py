@@ -47,6 +47,10 @@ class Decoder(nn.Module, ABC):
     ) -> State:
         """No past, for `batch` streams: zeros, on the decoder's device and in its dtype unless told otherwise."""
 
+    def stepper(self, state: State) -> Stepper:
+        """What reads on from a state one step at a time, for drawing: the numbers of `forward`, less around them."""
+        return Stepper(self, state)
+
     def __call__(self, inputs: Tensor, state: State, fresh: Tensor | None = None) -> tuple[Tensor, State]:
         return super().__call__(inputs, state, fresh)
 
@@ -55,6 +59,25 @@ class Decoder(nn.Module, ABC):
         return torch.zeros(
             shape, device=own.device if device is None else device, dtype=own.dtype if dtype is None else dtype
         )
+
+
+class Stepper:
+    """Reads on one step at a time and keeps the past to itself. No gradient flows; dropout is off.
+
+    This one asks `forward`; a decoder that can do better gives its own.
+    """
+
+    def __init__(self, decoder: Decoder, state: State) -> None:
+        self.decoder, self.state = decoder, state
+
+    def step(self, inputs: Tensor) -> Tensor:
+        """inputs: (B, D); returns outputs (B, D)."""
+        outputs, self.state = self.decoder(inputs[:, None], self.state)
+        return outputs[:, 0]
+
+    def pick(self, rows: Tensor) -> None:
+        """Go on with the streams named by `rows`, (R,) int64, in that order."""
+        self.state = pick(self.state, rows)
 
 
 COARSE = 0.02

@@ -241,6 +241,42 @@ class Model(nn.Module):
             outputs = torch.cat([outputs, recalled.to(torch.float32)], -1)
         return outputs, after
 
+    def stepper(self, state: State) -> ModelStepper:
+        """What reads on from a state one step at a time, for drawing."""
+        return ModelStepper(self, state)
+
     @property
     def parameter_count(self) -> int:
         return sum(p.numel() for p in self.parameters())
+
+
+class ModelStepper:
+    """Reads on one step at a time, as Model.forward does without `fresh`, and keeps the past to itself."""
+
+    def __init__(self, model: Model, state: State) -> None:
+        self.model = model
+        self.ear = None if model.ear is None else state[-1]  # (B, E)
+        self.decoder = model.decoder.stepper(state if model.ear is None else state[:-1])
+
+    def step(self, steps: Tensor, coordinates: Tensor) -> Tensor:
+        """steps: (B, F), coordinates: (B, C + R), both int64; returns outputs (B, D), and beside them (B, E + R)."""
+        model = self.model
+        steps, coordinates = steps[:, None], coordinates[:, None]
+        beside = []
+        if model.ear is None or self.ear is None:
+            vectors = model.embedding(steps, coordinates)
+        else:
+            heard = model.ear(steps, self.ear)  # (B, 1, E)
+            vectors = model.embedding(steps, coordinates, heard, self.ear[:, None])
+            self.ear = heard[:, -1]
+            beside.append(self.ear)
+        if model.recall is not None:
+            beside.append(coordinates[:, 0, -model.recall.width :].to(torch.float32))
+        outputs = self.decoder.step(vectors[:, 0])
+        return torch.cat([outputs, *beside], -1) if beside else outputs
+
+    def pick(self, rows: Tensor) -> None:
+        """Go on with the streams named by `rows`, (R,) int64, in that order."""
+        self.decoder.pick(rows)
+        if self.ear is not None:
+            self.ear = self.ear.index_select(0, rows)

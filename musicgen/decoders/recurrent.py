@@ -21,13 +21,13 @@ gives gradients in training mode only, and is called anew where a piece begins.
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from musicgen.decoders.decoder import Decoder, Dropout, State, cuts, forget
+from musicgen.decoders.decoder import Decoder, Dropout, State, Stepper, cuts, forget, pick
 from musicgen.decoders.unrolled import Cell, GruCell, LstmCell, ReluCell, TanhCell, unroll
 
 
@@ -88,7 +88,7 @@ class Recurrent(Decoder):
         ends = []
         dropout = Dropout(self.kernel.dropout).train(self.training)
         for layer in range(self.layers):
-            weight_ih, weight_hh, bias_ih, bias_hh = self._parameters_of(layer)
+            weight_ih, weight_hh, bias_ih, bias_hh = self.layer_parameters(layer)
             drives = F.linear(inputs if layer == 0 else dropout(inputs), weight_ih, bias_ih)  # (B, T, G·D)
             carried = tuple(part[:, layer] for part in state)  # each (B, D)
             outputs, end = unroll(self.cell, drives, carried, weight_hh, bias_hh, fresh)
@@ -96,7 +96,8 @@ class Recurrent(Decoder):
             ends.append(end)
         return inputs, tuple(torch.stack(part, 1) for part in zip(*ends, strict=True))
 
-    def _parameters_of(self, layer: int) -> tuple[Tensor, ...]:
+    def layer_parameters(self, layer: int) -> tuple[Tensor, ...]:
+        """weight_ih, weight_hh, bias_ih, bias_hh of a layer."""
         names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
         return tuple(self.kernel.get_parameter(f"{name}_l{layer}") for name in names)
 
@@ -104,7 +105,7 @@ class Recurrent(Decoder):
         """What the kernel does, written out."""
         ends = []  # what each layer carries after the last step
         for layer in range(self.layers):
-            weight_ih, weight_hh, bias_ih, bias_hh = self._parameters_of(layer)
+            weight_ih, weight_hh, bias_ih, bias_hh = self.layer_parameters(layer)
             if layer > 0:
                 inputs = F.dropout(inputs, self.kernel.dropout, self.training)
             drives = F.linear(inputs, weight_ih, bias_ih)  # (B, T, G·D): W_xh x_t + b needs no past, so all t at once
@@ -117,6 +118,9 @@ class Recurrent(Decoder):
             ends.append(carried)
         return inputs, tuple(torch.stack(part, 1) for part in zip(*ends, strict=True))
 
+    def stepper(self, state: State) -> Stepper:
+        return RecurrentStepper(self, state)
+
     @abstractmethod
     def step(self, drive: Tensor, recall: Tensor, carried: State) -> State:
         """One step of one layer: what is carried on, the hidden vector first, each (B, D).
@@ -125,6 +129,32 @@ class Recurrent(Decoder):
         recall:  (B, G·D), W_hh h_{t-1} + b_hh, what the past says;
         carried: what the step before carried on, the hidden vector first, each (B, D).
         """
+
+
+class RecurrentStepper(Stepper):
+    """PyTorch's cell, a call a layer."""
+
+    def __init__(self, decoder: Recurrent, state: State) -> None:
+        super().__init__(decoder, state)
+        cells: dict[str, Any] = {"LSTM": torch.lstm_cell, "GRU": torch.gru_cell, "RNN": torch.rnn_tanh_cell}
+        self.cell = cells[type(decoder.kernel).__name__]
+        if getattr(decoder.kernel, "nonlinearity", "tanh") == "relu":
+            self.cell = torch.rnn_relu_cell
+        self.weights = [decoder.layer_parameters(layer) for layer in range(decoder.layers)]
+        self.carried = [tuple(part[:, layer] for part in state) for layer in range(decoder.layers)]  # each (B, D)
+
+    def step(self, inputs: Tensor) -> Tensor:
+        for layer, weights in enumerate(self.weights):
+            carried = self.carried[layer]
+            if len(carried) > 1:
+                self.carried[layer] = self.cell(inputs, carried, *weights)
+            else:
+                self.carried[layer] = (self.cell(inputs, carried[0], *weights),)
+            inputs = self.carried[layer][0]
+        return inputs
+
+    def pick(self, rows: Tensor) -> None:
+        self.carried = [pick(carried, rows) for carried in self.carried]
 
 
 class Rnn(Recurrent):

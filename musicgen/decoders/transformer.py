@@ -34,7 +34,8 @@ from musicgen.decoders.attention import (
     rotate,
     rotations,
 )
-from musicgen.decoders.decoder import Decoder, Dropout, State
+from musicgen.decoders.decoder import Decoder, Dropout, State, Stepper
+from musicgen.decoders.transformer_step import TransformerStepper
 
 
 class Transformer(Decoder):
@@ -105,6 +106,9 @@ class Transformer(Decoder):
             stream, present = block(stream, past, view)
             new.append(present)
         return self.norm(stream), self._remember(state, new, fresh)
+
+    def stepper(self, state: State) -> Stepper:
+        return TransformerStepper(self, state)
 
     @torch.no_grad()
     def attention_maps(self, inputs: Tensor, state: State) -> list[Tensor]:
