@@ -332,6 +332,14 @@ def finish(
         str | None,
         typer.Option(metavar="NAMES", help="who goes on, by name, with commas between; the others are silent"),
     ] = None,
+    recall: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="BARS@AT",
+            help="bring bars of the score back: 1-4@17 makes bars 1 to 4 new bars 17 to 20, counted from 1 after the "
+            "seam (after a half-filled last bar is filled); may be given again",
+        ),
+    ] = None,
     adapting: Annotated[
         bool, typer.Option("--adapt", help="tune a copy of the model to the fragment first: about a minute")
     ] = False,
@@ -368,6 +376,7 @@ def finish(
             takes=takes,
             new_only=new_only,
             parts=parts.split(",") if parts else None,
+            recall=recall or (),
             adapting=adapting,
             seed=seed,
             config=SamplingConfig(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p),
@@ -382,7 +391,7 @@ def finish(
         from musicgen.sampling.takes_report import as_plain
 
         understood_bars = report.understanding.bars
-        plain = as_plain(report.takes, [str(path) for path in report.files], understood_bars, report.own)
+        plain = as_plain(report.takes, [str(path) for path in report.files], understood_bars, report.own, report.themes)
         plain["report"] = str(report.page)
         print(json.dumps({"understood": asdict(report.understanding), **plain}, ensure_ascii=False, indent=1))
         return

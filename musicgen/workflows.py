@@ -29,9 +29,11 @@ from musicgen.runs import resume_config as resume_config
 from musicgen.runs import train as train
 from musicgen.sampling import SamplingConfig, Take, Understanding, finish, sample, understand
 from musicgen.sampling.finish import MOST_BARS, make_prompt, parts_named
+from musicgen.sampling.recalled import check_recall, parse_recall
 from musicgen.sampling.takes import Figures, measure_own
 from musicgen.sampling.takes_report import report_page
 from musicgen.score import Score, unfold
+from musicgen.score.themes import Theme, find_themes
 from musicgen.score.timing import for_notation
 from musicgen.tokens import TOKENIZERS, Tokenizer
 from musicgen.training.adapt import Adaptation, adapt
@@ -259,6 +261,7 @@ class FinishReport:
     page: Path
     checkpoint: Path
     adaptation: Adaptation | None = None
+    themes: tuple[Theme, ...] = ()
 
 
 def shipped(name: str) -> Path:
@@ -295,6 +298,7 @@ def finish_score(
     takes: int = 1,
     new_only: bool = False,
     parts: Sequence[str] | None = None,
+    recall: Sequence[str] = (),
     adapting: bool = False,
     seed: int = 0,
     config: SamplingConfig | None = None,
@@ -308,8 +312,8 @@ def finish_score(
     Without `bars` the model ends by itself, within `max_bars`. The figures of all takes stand in NAME.report.md.
     MIDI continued as MIDI keeps every original event, MusicXML as MusicXML and ABC as ABC every byte of the score.
     `new_only` writes the continuation alone, from the seam's bar on. `checkpoint` None takes the one that ships for
-    such music. `parts`: names of those that go on, the others being silent from the seam on. `adapting` tunes a copy of
-    the model to the fragment first.
+    such music. `parts`: names of those that go on, the others being silent from the seam on. `recall`: bars of the
+    fragment to bring back, as "1-4@17". `adapting` tunes a copy of the model to the fragment first.
     """
     score, out = Path(score), Path(out)
     if out.suffix.lower() not in WRITERS:
@@ -318,6 +322,7 @@ def finish_score(
     page = out.with_name(f"{out.stem}.report.md")
     never_over(score, [*targets, page])
     config = config or SamplingConfig()
+    recalled = [parse_recall(words) for words in recall]
     written = _one_tune(score)
     loaded = load_checkpoint(checkpoint or checkpoint_for(written), choose_device(device))
     fragment = written if loaded.tokenizer.as_written else unfold(written)
@@ -329,6 +334,7 @@ def finish_score(
     melodies = loaded.melodies()
     seen = loaded.corpus["seen"].get("part")
     only = None if parts is None else parts_named(fragment, parts)
+    check_recall(recalled, fragment, loaded.tokenizer, bars)
     model, adaptation = loaded.model, None
     if adapting:
         steps = make_prompt(fragment, loaded.tokenizer, seen).steps
@@ -344,6 +350,7 @@ def finish_score(
         config=config,
         seen_parts=seen,
         only=only,
+        recalled=recalled,
         melodies=melodies,
         progress=progress,
     )
@@ -357,16 +364,17 @@ def finish_score(
         else:
             write_score(take.whole, path, mark_from=take.seam)
         files.append(path)
-    own = measure_own(fragment, melodies)
+    own, themes = measure_own(fragment, melodies), find_themes(fragment)
     length = f"{bars} bars" if bars is not None else f"up to {max_bars} bars"
     asked = (
         f"{length} asked for, {takes} take{'s' * (takes > 1)}, seed {seed}",
         f"temperature {config.temperature:g}, top-k {config.top_k}, top-p {config.top_p:g}, min-p {config.min_p:g}",
         f"by the checkpoint {loaded.folder.name}, a {loaded.config.model.decoder}",
+        *(one.in_words for one in recalled),
         *([adaptation.in_words] if adaptation else ["not adapted: the fragment is too short"] if adapting else []),
     )
-    checkpoints.write_text(page, report_page(understanding, own, made, [path.name for path in files], asked))
-    return FinishReport(understanding, tuple(made), tuple(files), own, page, loaded.folder, adaptation)
+    checkpoints.write_text(page, report_page(understanding, own, made, [path.name for path in files], asked, themes))
+    return FinishReport(understanding, tuple(made), tuple(files), own, page, loaded.folder, adaptation, tuple(themes))
 
 
 def _from_seam(take: Take) -> Score:

@@ -23,6 +23,9 @@ class SamplingConfig(BaseModel):
         1.0, gt=0, le=1, description="draw among the likeliest values that together have this probability"
     )
     min_p: float = Field(0.0, ge=0, lt=1, description="drop values less likely than this share of the likeliest one")
+    most_recalled: int = Field(
+        3, ge=0, description="a model that recalls is not told of what has come so many times already; 0: always told"
+    )
 
 
 def keep_top_k(logits: Tensor, k: int) -> Tensor:

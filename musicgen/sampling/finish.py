@@ -24,6 +24,7 @@ from musicgen.decoders.model import Model
 from musicgen.errors import FinishError, TokenError
 from musicgen.sampling.filters import SamplingConfig
 from musicgen.sampling.prompts import PROMPTS, Prompt, heard_as
+from musicgen.sampling.recalled import RecalledBars, check_recall, given_steps, notes_given
 from musicgen.sampling.sampler import sample
 from musicgen.sampling.takes import Figures, from_seam, measure, order_of_takes, repetition
 from musicgen.sampling.understanding import check_fragment, name_of
@@ -103,6 +104,7 @@ def finish(
     config: SamplingConfig,
     seen_parts: Sequence[int] | None = None,
     only: Collection[int] | None = None,
+    recalled: Sequence[RecalledBars] = (),
     melodies: Melodies | None = None,
     progress: Callable[[int], None] = lambda bars: None,
 ) -> list[Take]:
@@ -110,10 +112,12 @@ def finish(
 
     bars: None leaves it to the model, which ends within `max_bars`. fragment: as the tokenizer wants it (repeats
     unfolded unless it encodes them). seen_parts: the values of field `part` that the model has met; instruments it has
-    not met are lent the nearest one it has. only: the parts, by index, that play from the seam on. melodies: those of
+    not met are lent the nearest one it has. only: the parts, by index, that play from the seam on. recalled: bars of
+    the fragment that every take brings back, for a `bars` model; its nats a note are of the others. melodies: those of
     the training pieces, to see what is copied from them. Takes come best first, in the order that `takes` says. Raises
     FinishError.
     """
+    check_recall(recalled, fragment, tokenizer, bars)
     prompt = make_prompt(fragment, tokenizer, seen_parts, only)
     total = None if bars is None else prompt.bars + bars
     cursor = prompt.cursor(total)
@@ -122,6 +126,7 @@ def finish(
         cursor.advance(step.tolist())
         coordinates.append(cursor.coordinates())
     prompt.hold(cursor)
+    given = given_steps(recalled, fragment, prompt, cursor, bars) if recalled and bars is not None else {}
     sampled = sample(
         model,
         tokenizer,
@@ -131,12 +136,13 @@ def finish(
         seed=seed,
         most_bars=prompt.bars + max_bars if total is None else total,
         prompt_coordinates=np.array(coordinates),
+        given=given,
         progress=progress,
     )
     made = []
     for drawn in sampled:
         whole, new = prompt.join(drawn.steps, bars)
-        rate = drawn.nats / max(new.note_count, 1)
+        rate = drawn.nats / max(new.note_count - notes_given(given), 1)
         rest, first_bar = from_seam(new, fragment.length), new.bar_at(fragment.length) + 1
         figures = measure(fragment, rest, melodies=melodies, nats_per_note=rate, first_bar=first_bar)
         made.append(Take(whole, new, fragment.length, rate, new.note_count, figures))

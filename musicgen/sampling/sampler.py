@@ -6,7 +6,9 @@ gives the coordinates that the model reads beside each step. Streams that have e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,7 +32,7 @@ class Sampled:
 
     steps: np.ndarray  # (T, F) int16
     nats: float
-    """Negative log-likelihood under the model and the grammar, before temperature and filters."""
+    """Negative log-likelihood under the model and the grammar, before temperature and filters, of what was drawn."""
 
 
 @torch.inference_mode()
@@ -44,14 +46,16 @@ def sample(
     seed: int,
     most_bars: int,
     prompt_coordinates: np.ndarray | None = None,
+    given: Mapping[int, np.ndarray] | None = None,
     progress: Callable[[int], None] = lambda bars: None,
 ) -> list[Sampled]:
     """Draw one continuation of `prompt` (T, F) for each cursor, all in one batch, until each has ended.
 
     cursors: each has taken the prompt's steps after START already. prompt_coordinates: (T, C), where each step of the
     prompt leaves us; needed where the prompt is longer than START alone. most_bars: a stream that may end when it likes
-    is told to end on that bar; one that has an ending and draws END is given the next bar for it. progress(bars):
-    called with the sum of bars begun whenever it has grown.
+    is told to end on that bar; one that has an ending and draws END is given the next bar for it. given: number of a
+    bar -> steps (n, F) that a stream takes once it has begun that bar, before it draws again; they cost no nats.
+    progress(bars): called with the sum of bars begun whenever it has grown.
     """
     device = next(model.parameters()).device
     count = len(cursors)
@@ -62,6 +66,7 @@ def sample(
         first = Recaller(model.recall)
         told = [first.advance(step) for step in prompt.tolist()]
         prompt_coordinates = np.concatenate([prompt_coordinates, told], axis=1)
+        first.most = config.most_recalled
         recallers = [first.copy() for _ in cursors]
     state = model.initial_state(1)
     outputs = None
@@ -71,7 +76,7 @@ def sample(
         outputs, state = model(read, places, state)
     if outputs is None:
         raise ValueError("the prompt holds START at least")
-    state = pick(state, torch.zeros(count, dtype=torch.long, device=device))
+    stepper = model.stepper(pick(state, torch.zeros(count, dtype=torch.long, device=device)))
     output = outputs[:, -1].expand(count, -1)  # (B, D)
 
     end = tokenizer.fields[0].labels.index("END")
@@ -79,13 +84,17 @@ def sample(
     drawn: list[list[np.ndarray]] = [[] for _ in cursors]
     nats = np.zeros(count)
     live = list(range(count))
+    coming: list[deque[list[int]]] = [deque() for _ in cursors]
     bars_seen = 0
     while live:
         for stream in live:
             cursor = cursors[stream]
             if cursor.bars is None and cursor.bar >= most_bars - ENDING_BARS:
                 cursor.bars = min(cursor.bar + ENDING_BARS, most_bars)
-        steps, costs = _draw_step(model, [cursors[i] for i in live], output, config, [generators[i] for i in live])
+        known = [coming[i].popleft() if coming[i] else None for i in live]
+        steps, costs = _draw_step(
+            model, [cursors[i] for i in live], output, config, [generators[i] for i in live], known
+        )
         early = [row for row, i in enumerate(live) if steps[row, 0] == end and _may_end(cursors[i])]
         if early:
             streams = [live[row] for row in early]
@@ -94,7 +103,10 @@ def sample(
             again = [cursors[i] for i in streams], output[early], config, [generators[i] for i in streams]
             steps[early], costs[early] = _draw_step(model, *again)
         for row, stream in enumerate(live):
+            begun = cursors[stream].bar
             cursors[stream].advance(steps[row])
+            if given and cursors[stream].bar > begun and cursors[stream].bar in given:
+                coming[stream].extend(given[cursors[stream].bar].tolist())
             drawn[stream].append(steps[row])
             nats[stream] += costs[row]
         bars = sum(cursor.bar for cursor in cursors)
@@ -106,14 +118,12 @@ def sample(
         if not live:
             break
         if len(going) < len(steps):
-            state = pick(state, torch.tensor(going, device=device))
+            stepper.pick(torch.tensor(going, device=device))
         coordinates = np.array([cursors[i].coordinates() for i in live])
         if recallers:
             told = [recallers[i].advance(drawn[i][-1].tolist()) for i in live]
             coordinates = np.concatenate([coordinates, told], axis=1)
-        inputs = torch.from_numpy(steps[going][:, None]).to(device)
-        outputs, state = model(inputs, torch.from_numpy(coordinates[:, None]).to(device), state)
-        output = outputs[:, 0]
+        output = stepper.step(torch.from_numpy(steps[going]).to(device), torch.from_numpy(coordinates).to(device))
     return [Sampled(np.array(s, dtype=np.int16), float(n)) for s, n in zip(drawn, nats, strict=True)]
 
 
@@ -134,15 +144,25 @@ def _draw_step(
     output: torch.Tensor,
     config: SamplingConfig,
     generators: Sequence[torch.Generator],
+    given: Sequence[Sequence[int] | None] = (),
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The next step of each stream, (B, F) int64, and its negative log-likelihood (B,). output: (B, D)."""
+    """The next step of each stream, (B, F) int64, and its negative log-likelihood (B,). output: (B, D).
+
+    given: for each stream the step that it takes, whatever the model thinks, or None. Where there is no choice, nothing
+    is drawn.
+    """
     context = model.head.context(output)
     fields = len(model.head.sizes)
     steps = np.zeros((len(cursors), fields), dtype=np.int64)
     costs = np.zeros(len(cursors))
     known: list[torch.Tensor] = []
     for index in range(fields):
-        masks = np.stack([c.allowed(steps[row, :index].tolist()) for row, c in enumerate(cursors)])  # (B, V)
+        masks = np.zeros((len(cursors), model.head.sizes[index]), dtype=bool)  # (B, V)
+        for row, (cursor, step) in enumerate(itertools.zip_longest(cursors, given)):
+            if step is None:
+                masks[row] = cursor.allowed(steps[row, :index].tolist())
+            else:
+                masks[row, step[index]] = True
         steps[:, index] = masks.argmax(axis=1)
         open_rows = np.flatnonzero(masks.sum(axis=1) > 1)  # where there is a choice
         if len(open_rows):

@@ -1,7 +1,7 @@
 """The figures of all takes on one page, beside the fragment's own: for a terminal, as Markdown, and as plain values.
 
-In come what was understood, the takes and their files' names; out comes text that is the same whenever and wherever the
-same takes were made: no date, no minutes, no path.
+In come what was understood, the fragment's themes, the takes and their files' names; out comes text that is the same
+whenever and wherever the same takes were made: no date, no minutes, no path.
 """
 
 from __future__ import annotations
@@ -10,9 +10,11 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from musicgen.sampling.finish import Take
-from musicgen.sampling.takes import FEATURES, Figures
+from musicgen.sampling.takes import FEATURES, Figures, from_seam
 from musicgen.sampling.understanding import Understanding, in_lines
+from musicgen.score import Part
 from musicgen.score.lines import OPENING, PLAIN
+from musicgen.score.themes import FEWEST_NOTES, MOST_NOTES, Quotation, Theme, quotations
 
 COLUMNS = ("nats a note", "likeness", *FEATURES, "repeated bars", "copied notes", "quoted notes")
 TAKES_COLUMNS = ("take", "file", "new bars", "notes", *COLUMNS)
@@ -20,14 +22,20 @@ NO_MELODIES = (
     "originality unknown: this checkpoint keeps no melodies of its training pieces; train it again to have them"
 )
 
+MOST_NAMES, MOST_QUOTED = 16, 6
+"""Notes of a theme that are named, and places of a take that are listed."""
+
 HOW_TO_READ = f"""\
-- **nats a note**: how much the model was surprised by what it wrote; less is likelier.
+- **nats a note**: how much the model was surprised by what it wrote; less is likelier. Recalled bars are left out.
 - **likeness**: the mean of the four columns after it. Each is the area that two distributions have in common, 0 to 1,
   the take's and the fragment's: of pitch classes, note lengths, melodic intervals, and notes a bar.
 - **repeated bars**: the share of its bars that hold exactly what an earlier bar of its own holds.
 - **copied notes**: the longest run of notes in one part whose intervals and rhythm stand just so in a training piece,
   in any key; **quoted notes**: in the fragment. A run of more than {OPENING} notes counts from where {PLAIN} of its
   first {OPENING} intervals differ: trills and repeated notes are taken from nobody.
+- **theme**: {FEWEST_NOTES} to {MOST_NOTES} notes of one part whose intervals and rhythm come back in the fragment, in
+  any part and key, note for note. A take quotes one where it has the whole of it, or its first {FEWEST_NOTES} notes or
+  more, so far that {PLAIN} intervals differ; "(+12)" is moved by so many semitones.
 - **the fragment itself**: its second half beside its first; its repeated bars and copied notes are of the whole.
 - **the order**: a take's place in each of four rows (few nats; much likeness; a share of repeated bars near the
   fragment's; few copied notes) is the number of takes that are better. The smallest sum of places comes first."""
@@ -57,9 +65,17 @@ def takes_rows(
 
 
 def report_page(
-    understanding: Understanding, own: Figures, takes: Sequence[Take], names: Sequence[str], asked: Sequence[str]
+    understanding: Understanding,
+    own: Figures,
+    takes: Sequence[Take],
+    names: Sequence[str],
+    asked: Sequence[str],
+    themes: Sequence[Theme] = (),
 ) -> str:
-    """Markdown. names: of the takes' files; asked: what was asked for, a line each; own: `takes.measure_own`."""
+    """Markdown. names: of the takes' files; asked: what was asked for, a line each; own: `takes.measure_own`.
+
+    themes: the fragment's, from `score.themes.find_themes`.
+    """
     rows = [TAKES_COLUMNS, *takes_rows(takes, [_cell(name) for name in names], understanding.bars, own)]
     table = ["| " + " | ".join(row) + " |" for row in rows]
     table.insert(1, "|" + "|".join("---" if i < 2 else "---:" for i in range(len(rows[0]))) + "|")
@@ -77,6 +93,12 @@ def report_page(
         *table,
         "",
         *(f"- {line}" for line in copies_in_words(takes, [_cell(name) for name in names])),
+        "",
+        "## Themes of the fragment",
+        "",
+        *themes_in_words(themes, [part.name for part in understanding.parts]),
+        "",
+        *(quoted_in_words(take, _cell(name), themes) for take, name in zip(takes, names, strict=True) if themes),
         "",
         "## How to read it",
         "",
@@ -104,10 +126,51 @@ def copies_in_words(takes: Sequence[Take], names: Sequence[str]) -> list[str]:
     return said
 
 
-def as_plain(takes: Sequence[Take], files: Sequence[str], begun: int, own: Figures | None = None) -> dict:
-    """For JSON. begun: bars of the fragment; own: its figures."""
+def take_quotations(take: Take, themes: Sequence[Theme]) -> list[Quotation]:
+    """Where a take quotes themes of its fragment; bars are those of the whole, onsets count from the seam."""
+    return quotations(themes, from_seam(take.new, take.seam), take.new.bar_at(take.seam) + 1)
+
+
+def themes_in_words(themes: Sequence[Theme], parts: Sequence[str]) -> list[str]:
+    """A numbered line for each theme: its notes, how many, how often it is stated, and where first."""
+    if not themes:
+        return [f"No figure of {FEWEST_NOTES} notes or more comes back in it note for note."]
+    return [
+        f"{number}. {' '.join(theme.notes[:MOST_NAMES])}{' ...' * (len(theme.notes) > MOST_NAMES)}: {len(theme.notes)} "
+        f"notes, {theme.times} times, first in bar {theme.first.bar}, {_cell(parts[theme.first.part])}"
+        for number, theme in enumerate(themes, 1)
+    ]
+
+
+def quoted_in_words(take: Take, name: str, themes: Sequence[Theme]) -> str:
+    """One line: the first places where a take quotes themes, and how many more there are."""
+    places: dict[tuple[int, int, int, int], list[str]] = {}  # parts that quote the same together are one place
+    for found in take_quotations(take, themes):
+        part = _part_name(take.new.parts[found.part], found.part)
+        moved = f" ({found.semitones:+d})" if found.semitones else ""
+        places.setdefault((found.onset, found.theme, found.bar, found.notes), []).append(f"{part}{moved}")
+    said = [
+        f"bar {bar} theme {theme + 1}, {'all' if notes == len(themes[theme].pitches) else 'the first'} {notes} notes, "
+        f"{' and '.join(who)}"
+        for (_, theme, bar, notes), who in places.items()
+    ]
+    if not said:
+        return f"- {name}: quotes none of them"
+    more = len(said) - MOST_QUOTED
+    return f"- {name}: " + "; ".join(said[:MOST_QUOTED]) + (f"; and {more} more" if more > 0 else "")
+
+
+def as_plain(
+    takes: Sequence[Take],
+    files: Sequence[str],
+    begun: int,
+    own: Figures | None = None,
+    themes: Sequence[Theme] = (),
+) -> dict:
+    """For JSON. begun: bars of the fragment; own: its figures; themes: its themes."""
     return {
         **({"fragment": asdict(own)} if own is not None else {}),
+        "themes": [{"notes": theme.notes, "times": theme.times, **asdict(theme)} for theme in themes],
         "takes": [
             {
                 "file": file,
@@ -116,10 +179,15 @@ def as_plain(takes: Sequence[Take], files: Sequence[str], begun: int, own: Figur
                 "notes": take.notes,
                 "nats_per_note": take.nats_per_note,
                 "figures": asdict(take.figures),
+                "quotations": [asdict(found) for found in take_quotations(take, themes)],
             }
             for take, file in zip(takes, files, strict=True)
         ],
     }
+
+
+def _part_name(part: Part, number: int) -> str:
+    return _cell(part.name or f"part {number + 1}")
 
 
 def _number(value: float | None) -> str:

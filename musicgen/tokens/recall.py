@@ -64,11 +64,17 @@ def recall(steps: np.ndarray, how: Recall) -> np.ndarray:
 
 
 class Recaller:
-    """The same, step by step. What it holds grows with the piece: some kilobytes a hundred steps."""
+    """The same, step by step. What it holds grows with the piece: some kilobytes a hundred steps.
+
+    most: what has come so many times already is not recalled again; 0: no bound, as `recall`. A model that draws by
+    what it is told, and is told what it drew, would else go round in circles.
+    """
 
     def __init__(self, how: Recall) -> None:
-        self.how = how
+        self.how, self.most = how, 0
         self.steps: list[tuple[int, ...]] = []
+        self.times: list[int] = []  # how often each step has come, going by the first view
+        self.expected = -1  # the step that the first view recalled last, or -1
         self.prefixes: list[list[int]] = [[0] for _ in how.views]
         self.power, self.inverses = 1, [1]
         self.latest: list[dict[tuple[int, int], int]] = [{} for _ in how.views]
@@ -76,7 +82,8 @@ class Recaller:
     def copy(self) -> Recaller:
         """One that goes on from here by itself."""
         other = Recaller(self.how)
-        other.steps, other.inverses = self.steps.copy(), self.inverses.copy()
+        other.most, other.expected = self.most, self.expected
+        other.steps, other.times, other.inverses = self.steps.copy(), self.times.copy(), self.inverses.copy()
         other.prefixes = [prefix.copy() for prefix in self.prefixes]
         other.latest = [latest.copy() for latest in self.latest]
         other.power = self.power
@@ -86,6 +93,8 @@ class Recaller:
         """Take a step (F values); returns what is recalled after it, `width` numbers."""
         values = [int(value) for value in step]
         self.steps.append(tuple(values[field] for field in self.how.fields))
+        again = self.expected >= 0 and self.steps[self.expected] == self.steps[-1]
+        self.times.append(self.times[self.expected] + 1 if again else 1)
         count = len(self.steps)
         self.inverses.append(self.inverses[-1] * INVERSE & WORD)
         row: list[int] = []
@@ -101,6 +110,10 @@ class Recaller:
                 if earlier is not None:
                     longest, follows = index + 1, earlier
                 latest[index, window] = count
+            if view == 0:
+                self.expected = follows
+            if longest and self.most and self.times[follows] >= self.most:
+                longest = 0
             row += [longest, *(self.steps[follows] if longest else [0] * len(self.how.fields))]
         self.power = self.power * BASE & WORD
         return tuple(row)

@@ -69,3 +69,21 @@ def test_at_its_beginning_a_piece_recalls_nothing(steps):
     assert not recall(steps[:1], HOW).any()
 
 
+def test_what_has_come_three_times_is_not_recalled_a_fourth_time():
+    recaller = Recaller(HOW)
+    recaller.most = 3
+    theme = np.random.default_rng(0).integers(0, 100, (60, 4))
+    rows = [np.array([recaller.advance(step)[0] for step in theme]) for _ in range(5)]
+    assert (rows[1][1:] > 0).all()
+    assert (rows[2] > 0).all()
+    assert not rows[3].any()
+
+
+def test_a_copy_goes_on_by_itself(steps):
+    recaller = Recaller(HOW)
+    for step in steps[:200]:
+        recaller.advance(step)
+    other = recaller.copy()
+    for step in steps[400:500]:
+        other.advance(step)
+    assert [list(recaller.advance(step)) for step in steps[200:300]] == recall(steps[:300], HOW)[200:].tolist()
