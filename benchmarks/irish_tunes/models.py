@@ -17,6 +17,7 @@ from irish_tunes.grammar import TuneCursor
 from irish_tunes.lab import Score, Tune
 from irish_tunes.text import IrishTokenizer
 from musicgen.corpus import Corpus, Piece
+from musicgen.corpus.streams import read
 from musicgen.decoders.model import Model, ModelConfig
 from musicgen.sampling.filters import SamplingConfig
 from musicgen.sampling.sampler import sample
@@ -62,14 +63,15 @@ COMMON = TrainingConfig(
 )
 RECIPES = {
     "rnn": Recipe(
-        ModelConfig(decoder="rnn", dim=256, layers=2, dropout=0.3),
+        ModelConfig(decoder="rnn", dim=256, layers=2, dropout=0.3, recall=True),
         COMMON.model_copy(update={"learning_rate": 1e-3, "steps": 3000}),
     ),
     "lstm": Recipe(
-        ModelConfig(decoder="lstm", dim=256, layers=2, dropout=0.5), COMMON.model_copy(update={"steps": 2500})
+        ModelConfig(decoder="lstm", dim=256, layers=2, dropout=0.5, recall=True),
+        COMMON.model_copy(update={"steps": 2500}),
     ),
     "transformer": Recipe(
-        ModelConfig(decoder="transformer", dim=256, layers=4, heads=4, dropout=0.35, memory=256),
+        ModelConfig(decoder="transformer", dim=256, layers=4, heads=4, dropout=0.35, memory=256, recall=True),
         COMMON.model_copy(update={"mask_notes": 0.02, "steps": 1700}),
     ),
 }
@@ -152,7 +154,7 @@ def fit(
         config = config.model_copy(update={"budget": max(seconds - before, 1.0)})
     torch.manual_seed(config.seed)
     sizes = [f.size for f in tokenizer.fields], [c.size for c in tokenizer.coordinates]
-    model = Model(recipe.model, *sizes, tokenizer.hearing)
+    model = Model(recipe.model, *sizes, tokenizer.hearing, tokenizer.recall)
     if recipe.pointing:
         point_at_guesses(model, tokenizer)
     trainer = Trainer(model, corpus, corpus.pieces, [], config, torch.device("cpu"), clock=clock)
@@ -201,11 +203,13 @@ def step_costs(fitted: Fitted, tunes: Sequence[Tune], rows: int = 16) -> list[np
         group = order[at : at + rows]
         lengths = [len(pieces[number][2]) for number in group]
         steps = torch.zeros(len(group), max(lengths), 3, dtype=torch.long)
-        coordinates = torch.zeros(len(group), max(lengths), len(tokenizer.coordinates), dtype=torch.long)
+        width = len(tokenizer.coordinates) + (model.recall.width if model.recall else 0)
+        coordinates = torch.zeros(len(group), max(lengths), width, dtype=torch.long)
         for row, number in enumerate(group):
             piece = pieces[number][2]
             steps[row, : len(piece)] = torch.from_numpy(piece.astype(np.int64))
-            coordinates[row, : len(piece)] = torch.from_numpy(tokenizer.locate(piece).astype(np.int64))
+            told = read(piece, tokenizer, recall=model.recall is not None).coordinates  # type: ignore[arg-type]
+            coordinates[row, : len(piece)] = torch.from_numpy(told.astype(np.int64))
         outputs, _ = model(steps[:, :-1], coordinates[:, :-1], model.initial_state(len(group)))
         valid = torch.arange(max(lengths) - 1)[None] < torch.tensor(lengths)[:, None] - 1
         losses = model.head.nll(outputs, steps[:, 1:], valid).sum(-1).split(valid.sum(1).tolist())
@@ -288,6 +292,7 @@ ABLATIONS: dict[str, Callable[[Recipe], Recipe]] = {
     "guesses not pointed at": lambda recipe: replace(recipe, pointing=False),
     "without the place in the music": lambda recipe: replace(recipe, left_out=PLACES),
     "without any coordinates": lambda recipe: replace(recipe, left_out=(*COPYING, *USUAL, *PLACES, *KEYS_TOLD)),
+    "without recall": lambda recipe: replace(recipe, model=recipe.model.model_copy(update={"recall": False})),
     "without averaging": lambda recipe: _trained(recipe, average=0.0),
     "without dropout": lambda recipe: replace(recipe, model=recipe.model.model_copy(update={"dropout": 0.0})),
     "without hidden coordinates and values": lambda recipe: _trained(recipe, hide_coordinates=0.0, mask_notes=0.0),

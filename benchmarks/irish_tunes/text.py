@@ -40,6 +40,7 @@ from irish_tunes.alphabet import (
 from irish_tunes.memory import Memory, Step
 from irish_tunes.place import Place, coordinate_sizes
 from musicgen.tokens import Coordinate, Field, Hearing
+from musicgen.tokens.recall import Recall
 
 NOTE = re.compile(r"([\^_=]?)([A-Ga-g])(,+|'+|)(\d*(?:/\d*)?)")
 REST = re.compile(r"([zx])(\d*(?:/\d*)?)")
@@ -112,6 +113,7 @@ class IrishTokenizer:
         places[self.first_pitch : self.first_rest] = np.arange(count) // 4
         kinds[self.first_pitch : self.first_rest] = np.arange(count) % 4
         self.hearing = Hearing(octave=7, places={0: places}, kinds={0: kinds}, struck=4)
+        self.recall = Recall(views=((0, 1, 2), (0,)), fields=(0, 1, 2))
 
     @classmethod
     def learn(cls, texts: Iterable[str], degrees: bool = True, left_out: Sequence[str] = ()) -> IrishTokenizer:

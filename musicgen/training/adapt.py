@@ -28,8 +28,10 @@ LOOK_EVERY = 5
 """Updates between two looks at them."""
 PATIENCE = 4
 """Looks without a new best, before a copy is held to have learnt what it can."""
-FEWEST_STEPS = 32
-"""A shorter fragment teaches nothing that can be checked."""
+FEWEST_STEPS = 128
+"""Before those bars. A shorter fragment teaches nothing: copies tuned to 20 tunes were no better at their endings."""
+MARGIN = 0.01
+"""By this share the loss must fall, or chance will have done it."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ def adapt(
         progress(report.step, updates)
         if report.step % LOOK_EVERY == 0 or report.step == updates:
             loss = held_out_loss(trainer.model, tokenizer, steps, first)
-            if loss < best:
+            if loss < min(best, (1 - MARGIN) * before):
                 best, best_at = loss, report.step
             if report.step - best_at >= PATIENCE * LOOK_EVERY:
                 break
