@@ -331,7 +331,7 @@ def runs(music: str, corpus: Corpus, options: argparse.Namespace) -> Iterator[Ro
         of_model = {"memory": options.memory, **(QUICK if options.quick else {})}
         of_training = {"budget": options.minutes * 60, "precision": options.precision, "seed": options.seed}
         for hears in {"off": (False,), "on": (True,), "both": (False, True)}[options.hearing]:
-            model = config.model.model_copy(update={**of_model, "hearing": hears})
+            model = config.model.model_copy(update={**of_model, "hearing": hears, "recall": options.recall})
             base = changed(config.model_copy(update={"model": model}), of_training)
             updates = 0
             for form in options.forms:
@@ -393,6 +393,7 @@ def main() -> None:
     )
     parser.add_argument("--forms", nargs="+", choices=FORMS, default=["fields", "flat"])
     parser.add_argument("--hearing", choices=("off", "on", "both"), default="off")
+    parser.add_argument("--recall", action="store_true", help="every model recalls")
     parser.add_argument("--as-much", action="store_true", help="fields once more, for as many updates as flat made")
     parser.add_argument("--ablate", action="store_true", help="fields once more with each of some options changed")
     parser.add_argument("--minutes", type=float, default=4.0, help="of processor time, each run")

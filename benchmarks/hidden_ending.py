@@ -119,6 +119,7 @@ def closes(fragment: Score, ending: Score) -> bool:
 def figures_of(hidden: Hidden, ending: Score, melodies: Melodies | None, whole: Score | None = None) -> dict:
     """The figures of one ending, named as in FIGURES. whole: what was written, with its beginning."""
     found = measure(hidden.fragment, ending, melodies=melodies)
+    bars = len(ending.bars) if whole is None else len(whole.bars) - len(hidden.fragment.bars)  # a begun bar is filled
     return {
         "likeness": found.likeness,
         "leap": seam_leap(hidden.fragment, ending),
@@ -126,7 +127,7 @@ def figures_of(hidden: Hidden, ending: Score, melodies: Melodies | None, whole: 
         "copied": found.copied.notes if found.copied else None,
         "quoted": found.quoted.notes,
         "valid": None if whole is None else reads_back(whole),
-        "bars": len(ending.bars) == hidden.bars,
+        "bars": bars == hidden.bars,
         "cadence": closes(hidden.fragment, ending),
     }
 

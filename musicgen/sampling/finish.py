@@ -4,8 +4,8 @@ The contract, as far as it is kept here:
 - the original's notes come back unchanged, and no new note starts before the seam;
 - a half-filled last bar is filled to its metre, and counts as the fragment's; then come exactly as many bars as asked,
   or as many as the model likes, up to a bound;
-- only the fragment's instruments play, each in its range, and all that have played lately play again, unless others are
-  asked for; metre, tempo and key go on as they were;
+- only the fragment's instruments play, each within a fifth of what it has played and in its own range, and all that
+  have played lately play again, unless others are asked for; metre, tempo and key go on as they were;
 - the last bar is the tonic chord (of one melody the tonic), held to its end, the root lowest;
 - several takes are drawn in one batch, measured and put in order, and all are kept;
 - the same seed gives the same music; a fragment that can't be continued is refused with the reason.

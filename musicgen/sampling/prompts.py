@@ -34,6 +34,8 @@ from musicgen.tokens.grid_grammar import REST, GridCursor
 from musicgen.tokens.performance_grammar import UNIT as HUNDREDTH
 from musicgen.tokens.performance_grammar import Barlines, PerformanceCursor
 
+BEYOND = 7
+"""Semitones that a part may go below and above what it has played: models that are lost tend to climb."""
 SLACK = TICKS_PER_QUARTER // 8
 """A 32nd note: so much too early or too late, a last note is still taken to stop at the barline."""
 RECENT_BARS = 8
@@ -354,10 +356,10 @@ def _distance(program: int, part: Part) -> float:
 
 
 def _range(part: Part) -> tuple[int, int]:
-    """What a part may play: up to an octave beyond what it has, in its instrument's range; of drums, what it has."""
+    """What a part may play: up to BEYOND what it has, in its instrument's range; of drums, what it has."""
     lowest, highest = int(part.notes["pitch"].min()), int(part.notes["pitch"].max())
     low, high = (127, 0) if part.is_drum else playing_range(part.program)
-    return min(max(low, lowest - 12), lowest), max(min(high, highest + 12), highest)
+    return min(max(low, lowest - BEYOND), lowest), max(min(high, highest + BEYOND), highest)
 
 
 def _most_together(part: Part) -> int:
