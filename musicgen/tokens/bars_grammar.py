@@ -297,7 +297,8 @@ class _Chord:
     """The last bar of a piece with an ending: what may still come of its chord.
 
     All strike it together, as soon as there is room in the bar, and hold it to the end: those who have played of late
-    or were to play and have not, and who else of the roster will. The root lies lowest.
+    or were to play and have not, and who else of the roster will. The root lies lowest; of three or more, one in the
+    middle has the third, so that it is a chord.
     """
 
     def __init__(self, cursor: BarsCursor, ending: Ending) -> None:
@@ -316,6 +317,7 @@ class _Chord:
             due.add(self.root[0])
         self.due = sorted(due)  # who must still strike
         self.tones: dict[int, np.ndarray] = {}  # part -> (size of pitch,) bool: what it may play
+        self.first: dict[int, np.ndarray] = {}  # the same of its first note, where that is settled
         for part, (low, high) in ranges.items():
             tones = np.zeros(PITCH_FIELD.size, dtype=bool)
             if _is_drum(part):
@@ -325,6 +327,11 @@ class _Chord:
                 if self.root is not None:
                     tones[: PITCH + self.root[1]] = False
             self.tones[part] = tones
+        others = {p: self.tones[p][PITCH : PITCH + 128] for p in pitched if p in due and p != (self.root or (0,))[0]}
+        third = ending.who_has_the_third(others, cursor.usual)
+        if third is not None:
+            self.first = {third: np.zeros(PITCH_FIELD.size, dtype=bool)}
+            self.first[third][PITCH : PITCH + 128] = others[third] & ending.thirds
 
     def take(self, part: int) -> None:
         """A part has struck a note of the chord."""
@@ -351,7 +358,7 @@ class _Chord:
             elif self.root is not None and part == self.root[0]:
                 mask[PITCH + self.root[1]] = True
             else:
-                mask |= self.tones[part]
+                mask |= self.first.get(part, self.tones[part])
         elif _is_drum(chosen[1]):
             mask[1:] = DURATIONS[1:] <= self.room
         else:

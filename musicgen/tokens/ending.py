@@ -64,6 +64,22 @@ class Ending:
                 return voice, min(roots, key=lambda pitch: abs(pitch - places[voice]))
         return None
 
+    def who_has_the_third(self, tones: Mapping[int, np.ndarray], usual: Mapping[int, float]) -> int | None:
+        """The voice that is to strike the third, so that three or more make a chord and not a root and a fifth.
+
+        tones: of each voice that sounds but the one with the root, (128,) bool, what it may strike; usual: where it
+        lies. The middle one of those that can; None where there is one other voice at most, or none that can.
+        """
+        able = [voice for voice, possible in tones.items() if len(tones) > 1 and (possible & self.thirds).any()]
+        middle = {v: usual.get(v, float(np.flatnonzero(tones[v]).mean())) for v in able}
+        able.sort(key=lambda voice: (middle[voice], voice))
+        return able[len(able) // 2] if able else None
+
+    @cached_property
+    def thirds(self) -> np.ndarray:
+        """(128,) bool: MIDI pitches that are its third."""
+        return np.arange(128) % 12 == self.triad[1]
+
 
 def usual_low(before: float | None, pitch: int) -> float:
     """Where the lower notes of a part lie of late, as MIDI pitch, after one more note: about its lower quarter.

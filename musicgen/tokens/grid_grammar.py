@@ -215,7 +215,7 @@ class GridCursor:
         mask[PITCH + low : PITCH + high + 1] = True
 
     def _strike(self, ending: Ending) -> list[np.ndarray]:
-        """What each voice may do where the last chord is struck: a tone of it; the lowest voice, the root."""
+        """What each voice may do where the last chord is struck: a tone of it, the lowest the root, one the third."""
         ranges = {i: self.ranges.get(i) or usual_range(program) for i, program in enumerate(self.programs)}
         root = ending.root(ranges, self.usual)
         masks = np.zeros((len(ranges), PROGRAM), dtype=bool)
@@ -224,6 +224,10 @@ class GridCursor:
         if root is not None:
             masks[:, : PITCH + root[1]] = False
             masks[root[0], PITCH + root[1] + 1 :] = False
+        others = {voice: masks[voice, PITCH:] for voice in ranges if root is None or voice != root[0]}
+        third = ending.who_has_the_third(others, self.usual)
+        if third is not None:
+            masks[third, PITCH:] &= ending.thirds
         return list(masks)
 
     def advance(self, step: Sequence[int]) -> None:

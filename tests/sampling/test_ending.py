@@ -76,6 +76,9 @@ def assert_ends(fragment: Score, take: Take, bars: int | None, struck_once: bool
         assert (notes["onset"] == start).all()
     assert set(notes["pitch"] % 12) <= set(tonality.triad)
     assert notes["pitch"].min() % 12 == tonality.tonic
+    struck = [part for part in whole.parts if not part.is_drum and (part.notes["onset"] >= start).any()]
+    if len(struck) > 2 and struck_once:  # a chord, and not only its root and fifth
+        assert tonality.triad[1] in set(notes["pitch"] % 12)
 
 
 def assert_same_band(fragment: Score, take: Take) -> None:
