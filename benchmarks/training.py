@@ -83,7 +83,7 @@ def measure(name: str, config: RunConfig, corpus: Corpus, device: torch.device) 
     trainer = Trainer(build_model(config, corpus.tokenizer), corpus, train, valid, training, device, clock=clock)
     reports = list(trainer.run())
     warm = reports[min(5, len(reports) - 1) :]
-    streams = make_streams(corpus, train, training)
+    streams = make_streams(corpus, train, training, config.model.recall)
     epoch = sum(piece.length for piece in train) // (training.streams * training.chunk) + 1
     kept = []
     for at in range(epoch):
@@ -124,7 +124,9 @@ def laid_out(corpus: Corpus, config: RunConfig) -> dict:
 def probed(corpus: Corpus, config: RunConfig, device: torch.device) -> dict:
     train, _ = split_pieces(corpus.pieces, config.training.valid_share)
     model = build_model(config, corpus.tokenizer).to(device).train()
-    chosen, ratio = choose_precision(model, next(make_streams(corpus, train, config.training)), device)
+    chosen, ratio = choose_precision(
+        model, next(make_streams(corpus, train, config.training, config.model.recall)), device
+    )
     return {"precision": chosen, "bf16_speed": ratio}
 
 

@@ -54,19 +54,21 @@ def main() -> None:
     parser.add_argument("--music", required=True, help="what that is, and under which licence")
     given = parser.parse_args()
     loaded = load_checkpoint(given.run)
-    given.target.mkdir(parents=True, exist_ok=True)
+    staging = given.target.with_name(f"{given.target.name}.part")  # what ships now stays until all is checked
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir(parents=True)
     for name in TEXTS:
-        shutil.copyfile(given.run / name, given.target / name)
+        shutil.copyfile(given.run / name, staging / name)
     tensors, facts = read_tensors(given.run / BEST)
     last = json.loads((given.run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()[-1])
-    write_tensors(given.target / BEST, {name: t.to(torch.float16) for name, t in tensors.items()}, facts)
-    exact, packed = measured(given.run, given.where), measured(given.target, given.where)
+    write_tensors(staging / BEST, {name: t.to(torch.float16) for name, t in tensors.items()}, facts)
+    exact, packed = measured(given.run, given.where), measured(staging, given.where)
     card = CARD.format(
         name=given.target.name,
         parameters=loaded.model.parameter_count,
         decoder=loaded.config.model.decoder,
         tokenizer=loaded.tokenizer.name,
-        megabytes=sum((given.target / name).stat().st_size for name in (BEST, *TEXTS)) / 1e6,
+        megabytes=sum((staging / name).stat().st_size for name in (BEST, *TEXTS)) / 1e6,
         music=given.music,
         pieces=len(loaded.corpus["train"]),
         held_out=len(loaded.corpus["valid"]),
@@ -77,12 +79,16 @@ def main() -> None:
         loss=packed.per_note,
         exact=exact.per_note,
     )
-    write_text(given.target / "README.md", card)
-    size = sum(path.stat().st_size for path in given.target.iterdir())
-    print(card)
+    write_text(staging / "README.md", card)
+    size = sum(path.stat().st_size for path in staging.iterdir())
     if size > MOST_BYTES:
         print(f"{given.target}: {size:,} bytes, more than the {MOST_BYTES:,} that may ship", file=sys.stderr)
         raise SystemExit(1)
+    for path in staging.iterdir():
+        path.chmod(0o644)
+    shutil.rmtree(given.target, ignore_errors=True)
+    staging.rename(given.target)
+    print(card)
 
 
 if __name__ == "__main__":

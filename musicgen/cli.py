@@ -341,7 +341,11 @@ def finish(
         ),
     ] = None,
     adapting: Annotated[
-        bool, typer.Option("--adapt", help="tune a copy of the model to the fragment first: about a minute")
+        bool,
+        typer.Option(
+            "--adapt",
+            help="tune a copy of the model to the fragment first; minutes, bounded by time",
+        ),
     ] = False,
     roll: Annotated[Path | None, typer.Option(help="draw the first take as a piano roll: .png or .svg")] = None,
     seed: SeedOption = 0,
@@ -375,7 +379,7 @@ def finish(
             max_bars=max_bars,
             takes=takes,
             new_only=new_only,
-            parts=parts.split(",") if parts else None,
+            parts=None if parts is None else parts.split(","),
             recall=recall or (),
             adapting=adapting,
             seed=seed,
@@ -393,15 +397,18 @@ def finish(
         understood_bars = report.understanding.bars
         plain = as_plain(report.takes, [str(path) for path in report.files], understood_bars, report.own, report.themes)
         plain["report"] = str(report.page)
+        plain["adaptation"] = asdict(report.adaptation) if report.adaptation else None
         print(json.dumps({"understood": asdict(report.understanding), **plain}, ensure_ascii=False, indent=1))
         return
     print_takes(report)
     if report.adaptation:
         print(report.adaptation.in_words)
+    elif adapting:
+        print("not adapted: the fragment is too short")
     print(f"report  {report.page}")
     if roll is not None:
         print(f"roll    {roll}")
-    print_next(another_go(score, checkpoint, out, takes, seed))
+    print_next(another_go(score, checkpoint, out, takes, seed, bars, parts))
 
 
 @app.command()
@@ -573,11 +580,15 @@ def _process() -> str:
     return f"process {rank}: "
 
 
-def another_go(score: Path, checkpoint: Path | None, out: Path, takes: int, seed: int) -> str:
-    """The command that finishes the same score otherwise: several takes at once, or by another seed."""
+def another_go(
+    score: Path, checkpoint: Path | None, out: Path, takes: int, seed: int, bars: int | None, parts: str | None
+) -> str:
+    """The command that finishes the same score otherwise: several takes at once, by another seed."""
     words = ["musicgen", "finish", str(score), *(["--checkpoint", str(checkpoint)] if checkpoint else [])]
-    words += ["--out", str(out.with_name(f"{out.stem}-{seed + 1}{out.suffix}"))]
-    return shlex.join([*words, "--takes", str(max(takes, 4)), "--seed", str(seed + 1)])
+    other = (seed + 1) % 2**63
+    words += ["--out", str(out.with_name(f"{out.stem}-{other}{out.suffix}"))]
+    words += [*(["--bars", str(bars)] if bars else []), *(["--parts", parts] if parts else [])]
+    return shlex.join([*words, "--takes", str(max(takes, 4)), "--seed", str(other)])
 
 
 def _same_config(run: RunConfig, path: Path | None, changes: list[str] | None) -> str:

@@ -94,6 +94,8 @@ def train(
     there = (out / checkpoints.LAST).exists()
     if there and not resume:
         raise CheckpointError(f"{out}: already holds a run; go on with it by --resume, or choose another --out")
+    if not there and (out / checkpoints.BEST).exists():
+        raise CheckpointError(f"{out}: holds a checkpoint and no run that could go on; choose another --out")
     if resume and not there:
         raise CheckpointError(f"{out}: nothing to resume; leave --resume out to begin")
     if resume:

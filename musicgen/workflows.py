@@ -192,7 +192,9 @@ def sample_pieces(
     bars: exactly so many; None: the model ends when it likes, within `most_bars`. prime: a score whose music the pieces
     begin with (its bars count in `bars`).
     """
-    loaded = load_checkpoint(checkpoint or shipped("orchestra"), choose_device(device))
+    if checkpoint is None:
+        checkpoint = shipped("orchestra") if prime is None else checkpoint_for(_one_tune(Path(prime)))
+    loaded = load_checkpoint(checkpoint, choose_device(device))
     config = config or SamplingConfig()
     out = Path(out)
     if prime is not None:
@@ -309,7 +311,7 @@ def finish_score(
 ) -> FinishReport:
     """Continue `score` by `bars` bars and write it to `out`; further takes beside it as NAME-take2 and so on.
 
-    Without `bars` the model ends by itself, within `max_bars`. The figures of all takes stand in NAME.report.md.
+    Without `bars` the model ends by itself, within `max_bars`. The figures of all takes stand in OUT.report.md.
     MIDI continued as MIDI keeps every original event, MusicXML as MusicXML and ABC as ABC every byte of the score.
     `new_only` writes the continuation alone, from the seam's bar on. `checkpoint` None takes the one that ships for
     such music. `parts`: names of those that go on, the others being silent from the seam on. `recall`: bars of the
@@ -319,7 +321,7 @@ def finish_score(
     if out.suffix.lower() not in WRITERS:
         raise no_writer(out)
     targets = [out, *(out.with_name(f"{out.stem}-take{i + 1}{out.suffix}") for i in range(1, takes))]
-    page = out.with_name(f"{out.stem}.report.md")
+    page = out.with_name(f"{out.name}.report.md")
     never_over(score, [*targets, page])
     config = config or SamplingConfig()
     recalled = [parse_recall(words) for words in recall]
@@ -336,8 +338,8 @@ def finish_score(
     only = None if parts is None else parts_named(fragment, parts)
     check_recall(recalled, fragment, loaded.tokenizer, bars)
     model, adaptation = loaded.model, None
+    steps = make_prompt(fragment, loaded.tokenizer, seen, only).steps
     if adapting:
-        steps = make_prompt(fragment, loaded.tokenizer, seen).steps
         model, adaptation = adapt(model, loaded.tokenizer, steps, seed=seed, progress=on_adapting)
     made = finish(
         fragment,

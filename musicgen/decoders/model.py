@@ -226,6 +226,9 @@ class Model(nn.Module):
         coordinates are what is recalled after each step. Outputs are (B, T, D), beside which stands what the head takes
         from elsewhere: what was heard (E), and what is recalled (R).
         """
+        wanted = len(self.embedding.coordinates) + (0 if self.recall is None else self.recall.width)
+        if coordinates.shape[-1] != wanted:
+            raise ValueError(f"{coordinates.shape[-1]} coordinates a step, and the model takes {wanted}")
         if self.ear is None:
             outputs, after = self.decoder(self.embedding(steps, coordinates), state, fresh)
         else:

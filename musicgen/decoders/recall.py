@@ -17,7 +17,7 @@ from musicgen.tokens.recall import Recall
 
 
 class Recollection(nn.Module):
-    """Embeds what is recalled. Nothing recalled adds nothing."""
+    """Embeds what is recalled. Nothing recalled is a value too, which adds nothing at first."""
 
     def __init__(self, recall: Recall, fields: Sequence[int], dim: int) -> None:
         super().__init__()

@@ -98,7 +98,10 @@ def given_steps(
             if place == prompt.bars - 1 and cursor.not_before < cursor.bar_units:
                 raise FinishError(f"{one}: bar {number} is not complete; recall bars before it")
             if place < 0 or lengths[place] != course or not _ends_alike(fragment, number, int(starts[place + 1])):
-                raise FinishError(f"{one}: bar {number} is not as long as a bar of the continuation; recall others")
+                raise FinishError(
+                    f"{one}: bar {number} is not as long as a bar of the continuation; recall others "
+                    "(bars are counted as `finish` prints them, an upbeat is bar 1)"
+                )
             held = steps[opens[place] + 1 : closes[place]]
             held = held[np.isin(held[:, 1], cursor.roster)].copy()
             to = one.at + number - one.first

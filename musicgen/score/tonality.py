@@ -71,7 +71,8 @@ def find_tonality(score: Score, at: int | None = None) -> Tonality | None:
     if not lengths.any():
         return None
     profiles = np.stack([np.roll(profile, tonic) for profile in PROFILES for tonic in range(12)])  # (24, 12)
-    fits = np.corrcoef(np.vstack([profiles, lengths]))[-1, :-1]  # (24,)
+    even = lengths.std() == 0  # all twelve alike: then the signature alone decides
+    fits = np.zeros(24) if even else np.corrcoef(np.vstack([profiles, lengths]))[-1, :-1]  # (24,)
     home = (7 * (written.fifths + MODE_FIFTHS[written.mode])) % 12
     minor = written.mode in MINOR_MODES
     fits[12 * minor + home] += WRITTEN

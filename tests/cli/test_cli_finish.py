@@ -108,9 +108,9 @@ def test_what_cannot_be_continued_is_one_line_and_code_2_and_nothing_is_written(
 def test_the_report_stands_beside_the_takes_with_their_figures(run, checkpoint, scherzo, tmp_path):
     words = ("--out", tmp_path / "f.mid", "--bars", 2, "--takes", 2)
     done = run("finish", scherzo, "--checkpoint", checkpoint, *words)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["f-take2.mid", "f.mid", "f.report.md"]
-    page = (tmp_path / "f.report.md").read_text()
-    assert f"report  {tmp_path / 'f.report.md'}" in done.out
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["f-take2.mid", "f.mid", "f.mid.report.md"]
+    page = (tmp_path / "f.mid.report.md").read_text()
+    assert f"report  {tmp_path / 'f.mid.report.md'}" in done.out
     for words in ("| f.mid |", "| f-take2.mid |", "the fragment itself", "2 bars asked for, 2 takes, seed 0"):
         assert words in page
     assert str(tmp_path) not in page
@@ -135,7 +135,7 @@ def test_what_is_copied_from_the_training_pieces_is_told(run, checkpoint, scherz
     assert found["takes"][0]["figures"]["copied"] is not None
     assert found["fragment"]["copied"]["notes"] > 1
     assert found["fragment"]["copied"]["source"]
-    assert found["report"] == str(tmp_path / "f.report.md")
+    assert found["report"] == str(tmp_path / "f.mid.report.md")
 
 
 def test_where_no_melodies_are_kept_the_command_says_so(run, checkpoint, scherzo, tmp_path):

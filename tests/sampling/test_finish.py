@@ -222,7 +222,7 @@ def test_only_the_new_bars_are_written_when_asked(orchestra, data, tmp_path):
 def test_all_takes_are_kept(orchestra, data, tmp_path):
     source = data / "schubert-d759" / "scherzo.mid"
     report = workflows.finish_score(source, orchestra.folder, tmp_path / "f.mid", bars=1, takes=3)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["f-take2.mid", "f-take3.mid", "f.mid", "f.report.md"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["f-take2.mid", "f-take3.mid", "f.mid", "f.mid.report.md"]
     assert len(report.files) == 3
 
 

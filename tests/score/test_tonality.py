@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from musicgen.formats.files import read_tunes
-from musicgen.score import Key, clip, transpose
+from musicgen.score import Key, clip, notes_array, transpose
 from musicgen.score.tonality import find_tonality, pitch_class_lengths
 
 
@@ -50,6 +50,13 @@ def test_a_movement_of_which_a_quarter_is_missing_is_in_the_same_key(data):
     score = read_tunes(data / "orchestra" / "beethoven-op67-3.mid")[0]
     beginning = clip(score, int(score.bars[len(score.bars) * 3 // 4]))
     assert find_tonality(beginning).name == "C minor"
+
+
+def test_where_all_twelve_sound_alike_the_signature_decides(scherzo):
+    octave = notes_array([(480 * i, 480, 60 + i, 80) for i in range(12)])
+    parts = (scherzo.parts[0].with_notes(octave),)
+    score = replace(scherzo, parts=parts, bars=np.arange(0, 5760, 1440), length=5760)
+    assert find_tonality(score).name == "B minor"
 
 
 def test_music_without_pitches_has_no_tonality(scherzo):
