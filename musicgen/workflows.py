@@ -1,4 +1,4 @@
-"""What musicgen does, one function a job: check, prepare, train, sample, finish, convert, tokens, evaluate, demo.
+"""What musicgen does, one function a job: check, prepare, train, sample, finish, convert, tokens, evaluate.
 
 Typed in, typed out; they print nothing. Progress goes to callbacks, faults are raised as MusicgenError. The command
 line parses, calls one of these and prints; a notebook or a web page can do the same.
