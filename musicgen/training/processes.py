@@ -7,6 +7,7 @@ plain values brought together. A process alone is the ordinary case, and costs n
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,9 @@ from musicgen.errors import ConfigError
 
 LONGEST_WAIT = timedelta(hours=24)
 """For the first process, which compiles the corpus; torchrun ends all when one has failed."""
+LET_GO = 0.5
+"""Seconds in which gloo's threads let go of the last barrier's tensors, for which they want the interpreter: what joins
+these threads later, when the gradients' reducer goes, holds it, and both would wait for ever."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,8 @@ def started(device: torch.device) -> Iterator[Processes]:
     backend, own = ("nccl", device) if device.type == "cuda" else ("gloo", None)
     dist.init_process_group(backend, rank=rank, world_size=count, timeout=LONGEST_WAIT, device_id=own)
     yield Processes(rank, count, device)
-    # Together, and not while gloo's own threads still let go of the last tensors: for that they want the interpreter,
-    # which waits for them. After an error nothing is waited for: torchrun ends the others.
+    # Together, and not while gloo's own threads still let go of the last tensors. After an error nothing is waited for:
+    # torchrun ends the others.
     dist.barrier()
+    time.sleep(LET_GO)
     dist.destroy_process_group()

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
+from musicgen.cli import main
 from musicgen.formats import read_score, read_scores, write_score
 
 SMALL = [
@@ -27,16 +31,36 @@ COMMANDS = ("check", "prepare", "train", "sample", "finish", "convert", "tokens"
 BRIEF = [*SMALL, "--set", "training.steps=4", "--set", "training.evaluate_every=2", "--set", "training.warmup=1"]
 
 
-def musicgen(*words: object, cwd: Path | None = None) -> subprocess.CompletedProcess:
+def process(*words: object) -> subprocess.CompletedProcess:
+    """`python -m musicgen`, as a user runs it."""
     command = [sys.executable, "-W", "error::DeprecationWarning", "-m", "musicgen", *map(str, words)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd, env=environment)
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+
+
+def musicgen(*words: object, cwd: Path | None = None) -> subprocess.CompletedProcess:
+    """The same in this process, where PyTorch is loaded already: loading it takes most of the time of a command."""
+    out = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True)
+    err = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="backslashreplace", write_through=True)
+    argv = ["musicgen", *map(str, words)]
+    with (
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        contextlib.chdir(cwd or "."),
+        mock.patch.dict(os.environ),
+        mock.patch.object(sys, "argv", argv),
+        pytest.raises(SystemExit) as ended,
+    ):
+        main()
+    out.seek(0)
+    err.seek(0)
+    return subprocess.CompletedProcess(argv, int(ended.value.code or 0), out.read(), err.read())
 
 
 @pytest.fixture(scope="module")
 def checkpoint(data, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("cli") / "model"
-    done = musicgen("train", data / "freedoom", "--out", out, *BRIEF)
+    done = process("train", data / "freedoom", "--out", out, *BRIEF)
     assert done.returncode == 0, done.stderr
     assert "validation" in done.stdout
     assert "next: musicgen sample" in done.stderr
@@ -45,7 +69,7 @@ def checkpoint(data, tmp_path_factory) -> Path:
 
 
 def test_version_is_printed():
-    done = musicgen("--version")
+    done = process("--version")
     assert (done.returncode, done.stdout.split()[0]) == (0, "musicgen")
 
 
@@ -67,7 +91,7 @@ def test_check_says_how_many_notes_the_tokenizer_does_not_hold(data):
 
 
 def test_help_names_every_command():
-    done = musicgen("--help")
+    done = process("--help")
     assert done.returncode == 0
     for command in COMMANDS:
         assert command in done.stdout
@@ -124,7 +148,7 @@ def test_finish_says_what_it_understood_and_draws_the_roll(checkpoint, data, tmp
 def test_finish_answers_in_json(checkpoint, data, tmp_path):
     score = data / "schubert-d759" / "scherzo.mid"
     words = ("finish", score, "--checkpoint", checkpoint, "--out", tmp_path / "f.mid", "--bars", 1, "--takes", 2)
-    report = json.loads(musicgen(*words, "--json").stdout)
+    report = json.loads(process(*words, "--json").stdout)
     assert report["understood"]["bars"] == 9
     assert len(report["takes"]) == 2
 
@@ -210,10 +234,10 @@ def test_names_of_any_bytes_are_one_line(tmp_path):
     folder.mkdir()
     for name in (b"bad\xff.abc", b"two\nlines.mid", b"good.abc"):
         Path(os.fsdecode(os.fsencode(folder) + b"/" + name)).write_text("X:1\nK:C\nCDEF GABc|]\n")
-    done = musicgen("check", folder, *SMALL)
+    done = process("check", folder, *SMALL)
     assert done.returncode == 0, done.stderr
     assert "two\\nlines.mid" in done.stdout
-    done = musicgen("tokens", folder / "two\nlines.mid")
+    done = process("tokens", folder / "two\nlines.mid")
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
 
@@ -277,7 +301,7 @@ def test_a_picture_that_can_not_be_drawn_is_refused_before_anything_is_written(c
 
 def test_a_place_that_can_not_be_written_is_a_line_and_not_a_traceback(data, tmp_path):
     (tmp_path / "file").write_text("in the way")
-    done = musicgen("convert", data / "kern" / "new-britain.krn", tmp_path / "file" / "x.mid")
+    done = process("convert", data / "kern" / "new-britain.krn", tmp_path / "file" / "x.mid")
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert done.stderr.startswith("musicgen:")

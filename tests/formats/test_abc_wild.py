@@ -363,11 +363,11 @@ def test_a_charset_that_the_file_names_is_used_where_it_is_not_utf_8():
     ],
 )
 def test_what_is_too_much_is_refused_in_one_line_that_says_where(text: str, what: str):
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(FormatError, match="^some.abc" + what) as caught:
         read_text(text, "some.abc")
     assert "\n" not in str(caught.value)
-    assert time.perf_counter() - start < 3
+    assert time.process_time() - start < 3
 
 
 @pytest.mark.parametrize(
@@ -413,9 +413,9 @@ def test_a_refusal_names_the_line_in_the_file():
     ],
 )
 def test_no_line_takes_long(line: str):
-    start = time.perf_counter()
+    start = time.process_time()
     read_tunes(f"X:1\nP:{'(' * 200}!\nK:C\n{line}C\n")
-    assert time.perf_counter() - start < 3
+    assert time.process_time() - start < 3
 
 
 # --- collections ------------------------------------------------------------------------------------------------------

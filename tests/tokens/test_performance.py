@@ -340,9 +340,9 @@ def test_thirteen_thousand_notes_are_encoded_and_decoded_in_no_time():
     )
     took = []
     for _ in range(3):
-        started = time.perf_counter()
+        started = time.process_time()
         TOKENIZER.decode(TOKENIZER.encode(score))
-        took.append(time.perf_counter() - started)
+        took.append(time.process_time() - started)
     assert min(took) < 0.2  # 0.01 here
 
 
