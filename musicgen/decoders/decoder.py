@@ -15,10 +15,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from itertools import pairwise
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+if TYPE_CHECKING:
+    from musicgen.decoders.quick import QuickPast
 
 State = tuple[Tensor, ...]
 
@@ -28,6 +32,9 @@ class Decoder(nn.Module, ABC):
 
     dim: int
     """D: the width of what goes in, what comes out and what is hidden."""
+
+    quick: ClassVar[type[QuickPast] | None] = None
+    """Steps in 8 bits, if the decoder has such; see `quick`."""
 
     @abstractmethod
     def forward(self, inputs: Tensor, state: State, fresh: Tensor | None = None) -> tuple[Tensor, State]:

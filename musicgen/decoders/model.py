@@ -7,7 +7,7 @@ language model of the lecture.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -18,6 +18,8 @@ from torch.nn import functional
 from musicgen.decoders import DECODERS
 from musicgen.decoders.decoder import Dropout, State
 from musicgen.decoders.hearing import Ear, Intervals, Relative
+from musicgen.decoders.model_step import ModelStepper, QuickModelStepper
+from musicgen.decoders.quick import quick_session
 from musicgen.decoders.recall import Pointing, Recollection
 from musicgen.tokens import NONE, Hearing
 from musicgen.tokens.recall import Recall
@@ -74,6 +76,11 @@ class Embedding(nn.Module):
             for table in self.fields:
                 nn.init.zeros_(table.get_parameter("weight")[NONE])
 
+    def tables(self) -> list[Tensor]:
+        """What is summed for a step: a table for each of its fields, its coordinates and what is recalled, in order."""
+        recalled: Iterable[nn.Module] = () if self.recollection is None else self.recollection.tables
+        return [table.get_parameter("weight") for table in (*self.fields, *self.coordinates, *recalled)]
+
     def forward(
         self, steps: Tensor, coordinates: Tensor, heard: Tensor | None = None, before: Tensor | None = None
     ) -> Tensor:
@@ -121,6 +128,11 @@ class Head(nn.Module):
         self.pointing = nn.ModuleDict({str(i): Pointing(recall, i, dim) for i in told if recall is not None})
         for table in self.known:
             nn.init.normal_(table.get_parameter("weight"), std=0.1)
+
+    @property
+    def plain(self) -> bool:
+        """Whether the logits of the first field are a linear function of the context's first D values."""
+        return not any("0" in of for of in (self.relative, self.mix, self.pointing))
 
     def context(self, outputs: Tensor) -> Tensor:
         """What every field starts from: (..., D), and beside it what was heard and is recalled."""
@@ -226,9 +238,8 @@ class Model(nn.Module):
         coordinates are what is recalled after each step. Outputs are (B, T, D), beside which stands what the head takes
         from elsewhere: what was heard (E), and what is recalled (R).
         """
-        wanted = len(self.embedding.coordinates) + (0 if self.recall is None else self.recall.width)
-        if coordinates.shape[-1] != wanted:
-            raise ValueError(f"{coordinates.shape[-1]} coordinates a step, and the model takes {wanted}")
+        if coordinates.shape[-1] != self.coordinates:
+            raise ValueError(f"{coordinates.shape[-1]} coordinates a step, and the model takes {self.coordinates}")
         if self.ear is None:
             outputs, after = self.decoder(self.embedding(steps, coordinates), state, fresh)
         else:
@@ -244,42 +255,21 @@ class Model(nn.Module):
             outputs = torch.cat([outputs, recalled.to(torch.float32)], -1)
         return outputs, after
 
-    def stepper(self, state: State) -> ModelStepper:
-        """What reads on from a state one step at a time, for drawing."""
-        return ModelStepper(self, state)
+    def stepper(self, outputs: Tensor, state: State, exact: bool = False) -> ModelStepper:
+        """What reads on one step at a time, for drawing, from the last outputs (B, ...) and the state after them.
+
+        exact: the numbers of `forward`; otherwise in 8 bits where that is possible and near enough (`quick`).
+        """
+        session = None if exact else quick_session(self)
+        if session is None:
+            return ModelStepper(self, state, outputs)
+        return QuickModelStepper(self, state, outputs, session)
+
+    @property
+    def coordinates(self) -> int:
+        """C + R: how many coordinates a step has."""
+        return len(self.embedding.coordinates) + (0 if self.recall is None else self.recall.width)
 
     @property
     def parameter_count(self) -> int:
         return sum(p.numel() for p in self.parameters())
-
-
-class ModelStepper:
-    """Reads on one step at a time, as Model.forward does without `fresh`, and keeps the past to itself."""
-
-    def __init__(self, model: Model, state: State) -> None:
-        self.model = model
-        self.ear = None if model.ear is None else state[-1]  # (B, E)
-        self.decoder = model.decoder.stepper(state if model.ear is None else state[:-1])
-
-    def step(self, steps: Tensor, coordinates: Tensor) -> Tensor:
-        """steps: (B, F), coordinates: (B, C + R), both int64; returns outputs (B, D), and beside them (B, E + R)."""
-        model = self.model
-        steps, coordinates = steps[:, None], coordinates[:, None]
-        beside = []
-        if model.ear is None or self.ear is None:
-            vectors = model.embedding(steps, coordinates)
-        else:
-            heard = model.ear(steps, self.ear)  # (B, 1, E)
-            vectors = model.embedding(steps, coordinates, heard, self.ear[:, None])
-            self.ear = heard[:, -1]
-            beside.append(self.ear)
-        if model.recall is not None:
-            beside.append(coordinates[:, 0, -model.recall.width :].to(torch.float32))
-        outputs = self.decoder.step(vectors[:, 0])
-        return torch.cat([outputs, *beside], -1) if beside else outputs
-
-    def pick(self, rows: Tensor) -> None:
-        """Go on with the streams named by `rows`, (R,) int64, in that order."""
-        self.decoder.pick(rows)
-        if self.ear is not None:
-            self.ear = self.ear.index_select(0, rows)

@@ -21,13 +21,16 @@ gives gradients in training mode only, and is called anew where a piece begins.
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any, Literal
+from typing import Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from musicgen.decoders.decoder import Decoder, Dropout, State, Stepper, cuts, forget, pick
+from musicgen.decoders.decoder import Decoder, Dropout, State, Stepper, cuts, forget
+from musicgen.decoders.quick import Graph
+from musicgen.decoders.recurrent_step import RecurrentQuickPast, RecurrentStepper
 from musicgen.decoders.unrolled import Cell, GruCell, LstmCell, ReluCell, TanhCell, unroll
 
 
@@ -43,6 +46,8 @@ class Recurrent(Decoder):
 
     carried: int = 1
     """How many vectors a layer carries from step to step."""
+
+    quick = RecurrentQuickPast
 
     cell: type[Cell]
     """`step` and its derivative, for `unroll`."""
@@ -130,31 +135,9 @@ class Recurrent(Decoder):
         carried: what the step before carried on, the hidden vector first, each (B, D).
         """
 
-
-class RecurrentStepper(Stepper):
-    """PyTorch's cell, a call a layer."""
-
-    def __init__(self, decoder: Recurrent, state: State) -> None:
-        super().__init__(decoder, state)
-        cells: dict[str, Any] = {"LSTM": torch.lstm_cell, "GRU": torch.gru_cell, "RNN": torch.rnn_tanh_cell}
-        self.cell = cells[type(decoder.kernel).__name__]
-        if getattr(decoder.kernel, "nonlinearity", "tanh") == "relu":
-            self.cell = torch.rnn_relu_cell
-        self.weights = [decoder.layer_parameters(layer) for layer in range(decoder.layers)]
-        self.carried = [tuple(part[:, layer] for part in state) for layer in range(decoder.layers)]  # each (B, D)
-
-    def step(self, inputs: Tensor) -> Tensor:
-        for layer, weights in enumerate(self.weights):
-            carried = self.carried[layer]
-            if len(carried) > 1:
-                self.carried[layer] = self.cell(inputs, carried, *weights)
-            else:
-                self.carried[layer] = (self.cell(inputs, carried[0], *weights),)
-            inputs = self.carried[layer][0]
-        return inputs
-
-    def pick(self, rows: Tensor) -> None:
-        self.carried = [pick(carried, rows) for carried in self.carried]
+    @abstractmethod
+    def write_step(self, graph: Graph, inputs: str, carried: list[str], *weights: Tensor) -> list[str]:
+        """The same as nodes of a graph. weights: weight_ih, weight_hh, bias_ih, bias_hh."""
 
 
 class Rnn(Recurrent):
@@ -196,6 +179,11 @@ class Rnn(Recurrent):
         """h_t = f(W_xh x_t + W_hh h_{t-1} + b)"""
         return (self.nonlinearity(drive + recall),)
 
+    def write_step(self, graph: Graph, inputs: str, carried: list[str], *weights: Tensor) -> list[str]:
+        return [
+            graph.one("Tanh" if self.nonlinearity is torch.tanh else "Relu", _both(graph, inputs, carried, weights))
+        ]
+
 
 class Gru(Recurrent):
     """The gated recurrent unit (Cho et al. 2014), in the form of the cuDNN kernels, with the reset after the product.
@@ -225,6 +213,18 @@ class Gru(Recurrent):
         update = torch.sigmoid(update_drive + update_recall)
         candidate = torch.tanh(candidate_drive + reset * candidate_recall)
         return ((1 - update) * candidate + update * hidden,)
+
+    def write_step(self, graph: Graph, inputs: str, carried: list[str], *weights: Tensor) -> list[str]:
+        """As above, with (1 - z) * n + z * h_{t-1} as n + z * (h_{t-1} - n)."""
+        weight_ih, weight_hh, bias_ih, bias_hh = weights
+        sizes = graph.constant(np.array([2 * self.dim, self.dim]))
+        drive, candidate_drive = graph.many(2, "Split", graph.linear(inputs, weight_ih, bias_ih), sizes, axis=-1)
+        recall, candidate_recall = graph.many(2, "Split", graph.linear(carried[0], weight_hh, bias_hh), sizes, axis=-1)
+        reset, update = graph.many(2, "Split", graph.one("Sigmoid", graph.one("Add", drive, recall)), axis=-1)
+        inner = graph.one("Add", candidate_drive, graph.one("Mul", reset, candidate_recall))
+        candidate = graph.one("Tanh", inner)
+        kept = graph.one("Mul", update, graph.one("Sub", carried[0], candidate))
+        return [graph.one("Add", candidate, kept)]
 
 
 class Lstm(Recurrent):
@@ -261,6 +261,26 @@ class Lstm(Recurrent):
         cell = torch.sigmoid(forget_gate) * cell + torch.sigmoid(input_gate) * torch.tanh(candidate)
         hidden = torch.sigmoid(output_gate) * torch.tanh(cell)
         return hidden, cell
+
+    def write_step(self, graph: Graph, inputs: str, carried: list[str], *weights: Tensor) -> list[str]:
+        """As above; the three gates that are sigmoids lie side by side."""
+        order = [0, 1, 3, 2]  # input, forget, output, candidate
+        weights = tuple(weight.unflatten(0, (4, -1))[order].flatten(0, 1) for weight in weights)
+        sizes = graph.constant(np.array([3 * self.dim, self.dim]))
+        gates, candidate = graph.many(2, "Split", _both(graph, inputs, carried, weights), sizes, axis=-1)
+        input_gate, forget_gate, output_gate = graph.many(
+            3, "Split", graph.one("Sigmoid", gates), graph.constant(np.full(3, self.dim)), axis=-1
+        )
+        added = graph.one("Mul", input_gate, graph.one("Tanh", candidate))
+        cell = graph.one("Add", graph.one("Mul", forget_gate, carried[1]), added)
+        return [graph.one("Mul", output_gate, graph.one("Tanh", cell)), cell]
+
+
+def _both(graph: Graph, inputs: str, carried: list[str], weights: tuple[Tensor, ...]) -> str:
+    """W_xh x_t + W_hh h_{t-1} + b, as one product."""
+    weight_ih, weight_hh, bias_ih, bias_hh = weights
+    joint = graph.one("Concat", inputs, carried[0], axis=-1)
+    return graph.linear(joint, torch.cat([weight_ih, weight_hh], 1), bias_ih + bias_hh)
 
 
 def _between(layers: int, dropout: float) -> float:

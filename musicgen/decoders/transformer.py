@@ -35,7 +35,7 @@ from musicgen.decoders.attention import (
     rotations,
 )
 from musicgen.decoders.decoder import Decoder, Dropout, State, Stepper
-from musicgen.decoders.transformer_step import TransformerStepper
+from musicgen.decoders.transformer_step import TransformerQuickPast, TransformerStepper
 
 
 class Transformer(Decoder):
@@ -48,6 +48,8 @@ class Transformer(Decoder):
     Filled slots lie at the end. A state may come with its first slots cut off, down to none at all: on a GPU, where
     nobody looks whether they are empty, a first call then costs no more than attention without a memory.
     """
+
+    quick = TransformerQuickPast
 
     def __init__(
         self,

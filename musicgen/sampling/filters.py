@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
-from torch import Tensor
 
 
 class SamplingConfig(BaseModel):
@@ -26,43 +25,62 @@ class SamplingConfig(BaseModel):
     most_recalled: int = Field(
         3, ge=0, description="a model that recalls is not told of what has come so many times already; 0: always told"
     )
+    exact: bool = Field(
+        False, description="draw by the numbers the model was trained with, not by quick steps in 8 bits near them"
+    )
 
 
-def keep_top_k(logits: Tensor, k: int) -> Tensor:
+def keep_top_k(logits: np.ndarray, k: int) -> np.ndarray:
     """The k likeliest values (ties with the last of them stay too)."""
     if k <= 0 or k >= logits.shape[-1]:
         return logits
-    least = logits.topk(k, dim=-1).values[..., -1:]
-    return logits.masked_fill(logits < least, -torch.inf)
+    least = np.partition(logits, -k)[:, -k, None]
+    return np.where(logits < least, -np.inf, logits)
 
 
-def keep_top_p(logits: Tensor, p: float) -> Tensor:
+def keep_top_p(logits: np.ndarray, p: float) -> np.ndarray:
     """The fewest likeliest values whose probability sums to p or more (nucleus sampling, Holtzman et al. 2020)."""
     if p >= 1:
         return logits
-    ordered, order = logits.sort(dim=-1, descending=True)
-    probabilities = ordered.softmax(dim=-1)
-    before = probabilities.cumsum(dim=-1) - probabilities
-    ordered = ordered.masked_fill(before >= p, -torch.inf)
-    return torch.full_like(logits, -torch.inf).scatter(-1, order, ordered)
+    order = np.argsort(-logits, axis=-1, kind="stable")
+    upto = np.cumsum(_weights(np.take_along_axis(logits, order, -1)), axis=-1)
+    dropped = np.empty(logits.shape, dtype=bool)
+    before = np.pad(upto[:, :-1], ((0, 0), (1, 0)))
+    np.put_along_axis(dropped, order, before >= p * upto[:, -1:], -1)
+    return np.where(dropped, -np.inf, logits)
 
 
-def keep_min_p(logits: Tensor, p: float) -> Tensor:
+def keep_min_p(logits: np.ndarray, p: float) -> np.ndarray:
     """Values at least p times as likely as the likeliest (Nguyen et al. 2024)."""
     if p <= 0:
         return logits
-    probabilities = logits.softmax(dim=-1)
-    return logits.masked_fill(probabilities < p * probabilities.amax(dim=-1, keepdim=True), -torch.inf)
+    return np.where(_weights(logits) < p, -np.inf, logits)
 
 
-def draw(logits: Tensor, config: SamplingConfig, generators: Sequence[torch.Generator]) -> Tensor:
-    """One value a row, (B,) int64, of logits (B, V) in which what the grammar forbids is already -inf.
+def draw(
+    logits: np.ndarray, config: SamplingConfig, generators: Sequence[np.random.Generator]
+) -> tuple[np.ndarray, np.ndarray]:
+    """One value a row, (B,) int64, of logits (B, V) in which what the grammar forbids is already -inf; and its negative
+    log-likelihood (B,) by these logits, before temperature and filters.
 
-    Each row has its own generator, so that what one stream draws does not depend on how many others there are.
+    Each row has its own generator, so that what one stream draws does not depend on how many others there are. A number
+    between 0 and 1 is looked up in the running sum of the row's probabilities.
     """
+    logits = logits - logits.max(axis=-1, keepdims=True)
+    upto = whole = np.exp(logits, dtype=np.float64).cumsum(axis=-1)
     if config.temperature == 0:
-        return logits.argmax(dim=-1)
-    logits = logits / config.temperature
-    logits = keep_min_p(keep_top_p(keep_top_k(logits, config.top_k), config.top_p), config.min_p)
-    rows = zip(logits.softmax(dim=-1), generators, strict=True)
-    return torch.cat([torch.multinomial(row, 1, generator=generator) for row, generator in rows])
+        values = logits.argmax(axis=-1)
+    else:
+        if config.temperature != 1 or config.top_k or config.top_p < 1 or config.min_p:
+            kept = logits / config.temperature
+            kept = keep_min_p(keep_top_p(keep_top_k(kept, config.top_k), config.top_p), config.min_p)
+            upto = np.exp(kept, dtype=np.float64).cumsum(axis=-1)
+        at = np.array([generator.random() for generator in generators]) * upto[:, -1]
+        values = (upto <= at[:, None]).sum(axis=-1)  # what has no probability is passed over
+    rows = np.arange(len(values))
+    return values, np.log(whole[:, -1]) - logits[rows, values]
+
+
+def _weights(logits: np.ndarray) -> np.ndarray:
+    """Probabilities over that of the likeliest value."""
+    return np.exp(logits - logits.max(axis=-1, keepdims=True), dtype=np.float64)

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from musicgen.decoders import pick
 from musicgen.decoders.model import Model
+from musicgen.decoders.model_step import ModelStepper
 from musicgen.sampling.filters import SamplingConfig, draw
 from musicgen.tokens import Cursor, Tokenizer
 from musicgen.tokens.recall import Recaller
@@ -57,6 +57,8 @@ def sample(
     bar -> steps (n, F) that a stream takes once it has begun that bar, before it draws again; they cost no nats.
     progress(bars): called with the sum of bars begun whenever it has grown.
     """
+    was_training = model.training
+    model.eval()
     device = next(model.parameters()).device
     count = len(cursors)
     if prompt_coordinates is None:
@@ -76,8 +78,8 @@ def sample(
         outputs, state = model(read, places, state)
     if outputs is None:
         raise ValueError("the prompt holds START at least")
-    stepper = model.stepper(pick(state, torch.zeros(count, dtype=torch.long, device=device)))
-    output = outputs[:, -1].expand(count, -1)  # (B, D)
+    state = tuple(part.expand(count, *part.shape[1:]) for part in state)
+    stepper = model.stepper(outputs[:, -1].expand(count, -1), state, config.exact)
 
     end = tokenizer.fields[0].labels.index("END")
     generators = [stream_generator(seed, stream) for stream in range(count)]
@@ -93,15 +95,15 @@ def sample(
                 cursor.bars = min(cursor.bar + ENDING_BARS, most_bars)
         known = [coming[i].popleft() if coming[i] else None for i in live]
         steps, costs = _draw_step(
-            model, [cursors[i] for i in live], output, config, [generators[i] for i in live], known
+            stepper, list(range(len(live))), [cursors[i] for i in live], config, [generators[i] for i in live], known
         )
         early = [row for row, i in enumerate(live) if steps[row, 0] == end and _may_end(cursors[i])]
         if early:
             streams = [live[row] for row in early]
             for i in streams:
                 cursors[i].bars = cursors[i].bar + 1
-            again = [cursors[i] for i in streams], output[early], config, [generators[i] for i in streams]
-            steps[early], costs[early] = _draw_step(model, *again)
+            again = [cursors[i] for i in streams], config, [generators[i] for i in streams]
+            steps[early], costs[early] = _draw_step(stepper, early, *again)
         for row, stream in enumerate(live):
             begun = cursors[stream].bar
             cursors[stream].advance(steps[row])
@@ -123,14 +125,17 @@ def sample(
         if recallers:
             told = [recallers[i].advance(drawn[i][-1].tolist()) for i in live]
             coordinates = np.concatenate([coordinates, told], axis=1)
-        output = stepper.step(torch.from_numpy(steps[going]).to(device), torch.from_numpy(coordinates).to(device))
+        stepper.step(torch.from_numpy(steps[going]).to(device), torch.from_numpy(coordinates).to(device))
+    model.train(was_training)
     return [Sampled(np.array(s, dtype=np.int16), float(n)) for s, n in zip(drawn, nats, strict=True)]
 
 
-def stream_generator(seed: int, stream: int) -> torch.Generator:
-    """The randomness of one stream: the same whatever the other streams are."""
-    mixed = np.random.SeedSequence([seed, stream]).generate_state(1, np.uint64)[0]
-    return torch.Generator().manual_seed(int(mixed) >> 1)
+def stream_generator(seed: int, stream: int) -> np.random.Generator:
+    """The randomness of one stream: the same whatever the other streams are.
+
+    By exact steps so is what it draws; quick ones round a little otherwise in a batch of another size.
+    """
+    return np.random.default_rng([seed, stream])
 
 
 def _may_end(cursor: Cursor) -> bool:
@@ -139,38 +144,37 @@ def _may_end(cursor: Cursor) -> bool:
 
 
 def _draw_step(
-    model: Model,
+    stepper: ModelStepper,
+    streams: Sequence[int],
     cursors: Sequence[Cursor],
-    output: torch.Tensor,
     config: SamplingConfig,
-    generators: Sequence[torch.Generator],
+    generators: Sequence[np.random.Generator],
     given: Sequence[Sequence[int] | None] = (),
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The next step of each stream, (B, F) int64, and its negative log-likelihood (B,). output: (B, D).
+    """The next step of some streams, (R, F) int64, and its negative log-likelihood (R,).
 
-    given: for each stream the step that it takes, whatever the model thinks, or None. Where there is no choice, nothing
-    is drawn.
+    streams: which of the stepper's. given: for each the step that it takes, whatever the model thinks, or None. Where
+    there is no choice, nothing is drawn.
     """
-    context = model.head.context(output)
-    fields = len(model.head.sizes)
-    steps = np.zeros((len(cursors), fields), dtype=np.int64)
+    sizes, device = stepper.model.head.sizes, stepper.context.device
+    steps = np.zeros((len(cursors), len(sizes)), dtype=np.int64)
     costs = np.zeros(len(cursors))
-    known: list[torch.Tensor] = []
-    for index in range(fields):
-        masks = np.zeros((len(cursors), model.head.sizes[index]), dtype=bool)  # (B, V)
+    for index, size in enumerate(sizes):
+        masks = np.zeros((len(cursors), size), dtype=bool)  # (R, V)
         for row, (cursor, step) in enumerate(itertools.zip_longest(cursors, given)):
             if step is None:
                 masks[row] = cursor.allowed(steps[row, :index].tolist())
             else:
                 masks[row, step[index]] = True
         steps[:, index] = masks.argmax(axis=1)
-        open_rows = np.flatnonzero(masks.sum(axis=1) > 1)  # where there is a choice
+        open_rows = (masks.sum(axis=1) > 1).nonzero()[0]  # where there is a choice
         if len(open_rows):
-            rows = torch.from_numpy(open_rows).to(output.device)
-            logits = model.head.field(index, context[rows], [value[rows] for value in known]).float()
-            logits = logits.masked_fill(~torch.from_numpy(masks[open_rows]).to(output.device), -torch.inf).cpu()
-            values = draw(logits, config, [generators[row] for row in open_rows.tolist()])
-            costs[open_rows] -= logits.log_softmax(dim=-1).gather(-1, values[:, None])[:, 0].double().numpy()
-            steps[open_rows, index] = values.numpy()
-        known.append(torch.from_numpy(steps[:, index].copy()).to(output.device))
+            asked = [streams[row] for row in open_rows.tolist()]
+            rows = None if len(asked) == len(stepper.context) else torch.tensor(asked, device=device)
+            known = list(torch.from_numpy(steps[open_rows, :index]).to(device).unbind(-1)) if index else []
+            logits = stepper.field(index, known, rows).float().cpu().numpy()
+            logits = np.where(masks[open_rows], logits, -np.inf)
+            values, nats = draw(logits, config, [generators[row] for row in open_rows.tolist()])
+            costs[open_rows] += nats
+            steps[open_rows, index] = values
     return steps, costs

@@ -117,7 +117,7 @@ def test_a_piece_costs_in_one_call_what_it_cost_when_it_was_drawn(name, options)
             torch.nn.init.normal_(weight)
     start = np.array([tokenizer.start], dtype=np.int16)
     cursors = [tokenizer.cursor(2)]
-    config = SamplingConfig(most_recalled=0)
+    config = SamplingConfig(most_recalled=0, exact=True)
     drawn = sample(model, tokenizer, cursors, start, config=config, seed=4, most_bars=2)[0]
     steps = np.concatenate([start, drawn.steps]).astype(np.int64)
     cursor = tokenizer.cursor(2)
