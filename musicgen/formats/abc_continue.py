@@ -103,14 +103,14 @@ def _voice_lines(voice: Voice, fragment: Score, whole: Score, number: int, start
         heard = set()
         if voice.bars[-1] != voice.at and body[:1] not in "|:":
             body = "| " + body
-    body = _as_in_force(body, Fraction(WHOLE // 8, voice.unit), heard, fifths)
+    body = adapt_body(body, Fraction(WHOLE // 8, voice.unit), heard, fifths)
     if voice.signature != signature_of(fifths):  # a key with accidentals of its own: new music is in the plain one
         body = f"[K:{key_text(Key(0, fifths, mode))}]" + body
     said = ["%%propagate-accidentals octave"] if voice.scope == "not" else []
     return [*said, *body.split("\n")]
 
 
-def _as_in_force(body: str, factor: Fraction, heard: set[str], fifths: int) -> str:
+def adapt_body(body: str, factor: Fraction, heard: set[str], fifths: int) -> str:
     """Our writer's text with its lengths times `factor`, and its first note marked.
 
     heard: letters that had an accidental in the bar so far; up to the barline their notes say what they are.

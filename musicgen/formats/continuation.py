@@ -7,12 +7,14 @@ modules are imported where used, for music21 takes seconds to load.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from musicgen.errors import FormatError
 from musicgen.formats.files import WRITERS
-from musicgen.score import Score
+from musicgen.formats.tail import changes_between
+from musicgen.score import Part, Score
 
 
 def goes_on_in_place(original: Path, out: Path) -> bool:
@@ -21,12 +23,18 @@ def goes_on_in_place(original: Path, out: Path) -> bool:
     return kind is not None and kind == WRITERS.get(out.suffix.lower())
 
 
-def check_continuation(original: Path, written: Score, fragment: Score) -> None:
+def check_continuation(original: Path, written: Score, fragment: Score, joining: Sequence[Part] = ()) -> None:
     """Raises FormatError, saying what to do, where the file can't be continued in place.
 
-    written: as it is read; fragment: what is continued, `written` itself or with its repeats played out.
+    written: as it is read; fragment: what is continued, `written` itself or with its repeats played out; joining: parts
+    that are to join in.
     """
     kind = WRITERS[original.suffix.lower()]
+    if joining and kind == "abc":
+        raise FormatError(
+            f"{original}: --add-part can't put a voice into an ABC tune without touching it; write to .mid or "
+            ".musicxml, or give --new-only"
+        )
     if kind == "midi":
         from musicgen.formats import midi_events
 
@@ -44,7 +52,7 @@ def check_continuation(original: Path, written: Score, fragment: Score) -> None:
 def write_continuation(original: Path, fragment: Score, whole: Score, path: Path) -> None:
     """`original` with what `whole` has from `fragment.length` on, to a temporary file first, then renamed.
 
-    Raises FormatError.
+    Parts of `whole` that `fragment` has not come after its own, and join in there. Raises FormatError.
     """
     temporary = path.with_name(f".{path.stem}.part{path.suffix}")
     kind = WRITERS[original.suffix.lower()]
@@ -53,9 +61,18 @@ def write_continuation(original: Path, fragment: Score, whole: Score, path: Path
         if kind == "midi":
             from musicgen.formats import midi_events
 
-            seam = fragment.length
-            new = [part.notes[part.notes["onset"] >= seam] for part in whole.parts]
-            midi_events.write_continuation(original, fragment.parts, new, seam, whole.length, temporary)
+            seam, count = fragment.length, len(fragment.parts)
+            new = [part.notes[part.notes["onset"] >= seam] for part in whole.parts[:count]]
+            midi_events.write_continuation(
+                original,
+                fragment.parts,
+                new,
+                seam,
+                whole.length,
+                temporary,
+                joining=whole.parts[count:],
+                changes=changes_between(fragment, whole),
+            )
         elif kind == "musicxml":
             from musicgen.formats import musicxml_continue
 

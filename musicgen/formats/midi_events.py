@@ -1,7 +1,10 @@
 """Continuing a MIDI file without touching it: every original event stays, byte for byte and in its order.
 
 The `Score` keeps notes; a MIDI file holds more (controllers, pitch bends, lyrics, texts in odd encodings). So a
-continuation is not written from the score: its events are put into the original's own tracks, after what is there.
+continuation is not written from the score: its events are put into the original's own tracks, after what is there, and
+what changes of metre, key and tempo into the first. Parts that join in at the seam have tracks of their own, behind the
+others; the one thing that may then change of the original is its header: how many tracks there are, and format 0,
+which has one, becomes format 1.
 """
 
 from __future__ import annotations
@@ -10,11 +13,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import mido
 import numpy as np
 
 from musicgen.errors import FormatError
-from musicgen.formats.midi_write import DRUM_CHANNEL, note_messages
-from musicgen.score import TICKS_PER_QUARTER, Part
+from musicgen.formats.midi_write import DRUM_CHANNEL, PITCHED_CHANNELS, name_instrument, name_key, note_messages
+from musicgen.score import TICKS_PER_QUARTER, Key, Metre, Part, Tempo
 
 END_OF_TRACK = b"\xff\x2f\x00"
 
@@ -63,7 +67,7 @@ def read_tracks(path: Path) -> tuple[bytes, list[list[Event]], list[bytes]]:
             if len(body) < size:
                 raise FormatError(f"{path}: breaks off in track {len(tracks)}")
             try:
-                tracks.append(_events(body))
+                tracks.append(read_events(body))
             except IndexError as error:
                 raise FormatError(
                     f"{path}: track {len(tracks)} has an event that is no event, or breaks off"
@@ -77,7 +81,11 @@ def read_tracks(path: Path) -> tuple[bytes, list[list[Event]], list[bytes]]:
     return header, tracks, others
 
 
-def _events(body: bytes) -> list[Event]:
+def read_events(body: bytes) -> list[Event]:
+    """The events in what a track's chunk holds, up to its end-of-track, which is left out.
+
+    Raises IndexError at data before any status byte, and where the event of a channel breaks off.
+    """
     events: list[Event] = []
     at = tick = running = 0
     while at < len(body):
@@ -122,7 +130,11 @@ def _read_length(body: bytes, at: int) -> tuple[int, int]:
             return value, at
 
 
-def _length(value: int) -> bytes:
+def encode_length(value: int) -> bytes:
+    """A variable-length quantity: seven bits a byte, the highest first, and the top bit set in all bytes but the last.
+
+    value: 0 or more.
+    """
     out = [value & 0x7F]
     while value := value >> 7:
         out.append(value & 0x7F | 0x80)
@@ -182,14 +194,22 @@ def check_voices(original: Path, parts: Sequence[Part]) -> None:
 
 
 def write_continuation(
-    original: Path, parts: Sequence[Part], new: Sequence[np.ndarray], seam: int, end: int, path: Path
+    original: Path,
+    parts: Sequence[Part],
+    new: Sequence[np.ndarray],
+    seam: int,
+    end: int,
+    path: Path,
+    *,
+    joining: Sequence[Part] = (),
+    changes: Sequence[Metre | Key | Tempo] = (),
 ) -> None:
     """Write `original` with new notes in its own tracks.
 
     parts: the original's, as formats.midi reads them. new: for each a NOTE array at 480 ticks a quarter, no onset
     before `seam`; `end`: where the piece now stops. A marker stands at the seam. A new note lasts at least one of the
-    file's ticks, and a channel that several programs share is told the program before each note that needs it. Raises
-    FormatError.
+    file's ticks, and a channel that several programs share is told the program before each note that needs it. joining:
+    parts that play from the seam on alone. changes: of metre, key and tempo from there on. Raises FormatError.
     """
     header, tracks, others = read_tracks(original)
     division = int.from_bytes(header[12:14], "big")
@@ -198,6 +218,11 @@ def write_continuation(
         raise FormatError(f"{original}: its tracks and channels can't be told apart; convert it to .musicxml first")
 
     start = _seam_tick(tracks, seam, division)
+    voices += assign_voices(tracks, joining)
+    opened = [open_track(part, voice, tracks) for part, voice in zip(joining, voices[len(parts) :], strict=True)]
+    header = set_track_count(header, len(tracks) + len(joining)) if joining else header
+    tracks = [*tracks, *opened]
+    new = [*new, *(part.notes for part in joining)]
 
     def own(ticks: np.ndarray) -> np.ndarray:
         """480ths to the file's ticks; the seam and what comes before it are `start`."""
@@ -218,7 +243,8 @@ def write_continuation(
 
     text = b"musicgen: the continuation begins here"
     added: list[list[Event]] = [[] for _ in tracks]
-    added[0].append(Event(start, b"\xff\x06" + _length(len(text)) + text))
+    added[0].append(Event(start, b"\xff\x06" + encode_length(len(text)) + text))
+    added[0] += [Event(int(own(np.array(change.onset))), _said(change)) for change in changes]
     programs: dict[int, int] = {}
     for tick, order, playing, event in planned:
         channel = event.status & 0x0F
@@ -230,8 +256,55 @@ def write_continuation(
             added[playing.track].append(Event(tick, bytes([0xC0 | channel, playing.sounding])))
         added[playing.track].append(event)
     last = int(own(np.array(end)))
-    body = b"".join(_chunk(_merge(events, more), last) for events, more in zip(tracks, added, strict=True))
+    body = b"".join(encode_track(_merge(events, more), last) for events, more in zip(tracks, added, strict=True))
     path.write_bytes(header + body + b"".join(others))
+
+
+def assign_voices(tracks: Sequence[Sequence[Event]], joining: Sequence[Part]) -> list[Voice]:
+    """A voice for each part that joins in, in tracks behind the others, on a channel of its own while there is one.
+
+    After that it shares one that has its program, or the last.
+    """
+    programs: dict[int, set[int]] = {}  # of the channels in use
+    for event in (e for events in tracks for e in events if e.status < 0xF0):
+        of_channel = programs.setdefault(event.status & 0x0F, set())
+        if event.status & 0xF0 == 0xC0:
+            of_channel.add(event.data[1])
+    found = []
+    for number, part in enumerate(joining, len(tracks)):
+        free = [channel for channel in PITCHED_CHANNELS if channel not in programs]
+        alike = [c for c in PITCHED_CHANNELS if part.program in programs.get(c, ())]
+        channel = DRUM_CHANNEL if part.is_drum else next(iter([*free, *alike]), PITCHED_CHANNELS[-1])
+        programs.setdefault(channel, set()).add(part.program)
+        pitches = part.notes["pitch"]
+        found.append(Voice(number, channel, part.program, part.program, len(pitches), int(pitches.sum())))
+    return found
+
+
+def open_track(part: Part, voice: Voice, tracks: Sequence[Sequence[Event]]) -> list[Event]:
+    """What a new track opens with: the part's name, and its program unless others play on that channel."""
+    name = (part.name or name_instrument(part)).encode("utf-8")
+    events = [Event(0, b"\xff\x03" + encode_length(len(name)) + name)]
+    if not any(e.status < 0xF0 and e.status & 0x0F == voice.channel for events in tracks for e in events):
+        events.append(Event(0, bytes([0xC0 | voice.channel, voice.program])))
+    return events
+
+
+def set_track_count(header: bytes, count: int) -> bytes:
+    """The header chunk of a file of so many tracks, in format 1 if it was of the one track of format 0."""
+    kind = max(int.from_bytes(header[8:10], "big"), 1)
+    return header[:8] + kind.to_bytes(2, "big") + count.to_bytes(2, "big") + header[12:]
+
+
+def _said(change: Metre | Key | Tempo) -> bytes:
+    """A change as the bytes of its meta event."""
+    if isinstance(change, Metre):
+        said = mido.MetaMessage("time_signature", numerator=change.numerator, denominator=change.denominator)
+    elif isinstance(change, Key):
+        said = mido.MetaMessage("key_signature", key=name_key(change))
+    else:
+        said = mido.MetaMessage("set_tempo", tempo=min(round(60e6 / change.bpm), 0xFFFFFF))
+    return bytes(said.bytes())
 
 
 def _seam_tick(tracks: Sequence[Sequence[Event]], seam: int, division: int) -> int:
@@ -246,10 +319,11 @@ def _merge(events: list[Event], more: list[Event]) -> list[Event]:
     return sorted([*events, *more], key=lambda e: e.tick)  # a stable sort
 
 
-def _chunk(events: list[Event], last: int) -> bytes:
+def encode_track(events: list[Event], last: int) -> bytes:
+    """The MTrk chunk of events that are in time, closed at tick `last`, or at its last event where that is later."""
     body, now = bytearray(), 0
     for event in events:
-        body += _length(event.tick - now) + event.data
+        body += encode_length(event.tick - now) + event.data
         now = event.tick
-    body += _length(max(last - now, 0)) + END_OF_TRACK
+    body += encode_length(max(last - now, 0)) + END_OF_TRACK
     return b"MTrk" + len(body).to_bytes(4, "big") + bytes(body)

@@ -37,7 +37,7 @@ def midi_file(score: Score) -> mido.MidiFile:
     crowded = {c for c in given if len({p.program for p, own in zip(score.parts, given, strict=True) if own == c}) > 1}
     for part, channel in zip(score.parts, given, strict=True):
         messages = [
-            (0, mido.MetaMessage("track_name", name=part.name or _instrument(part))),
+            (0, mido.MetaMessage("track_name", name=part.name or name_instrument(part))),
             (0, mido.Message("program_change", channel=channel, program=part.program)),
         ]
         for tick, message in note_messages(part.notes, channel):
@@ -48,7 +48,8 @@ def midi_file(score: Score) -> mido.MidiFile:
     return file
 
 
-def _instrument(part: Part) -> str:
+def name_instrument(part: Part) -> str:
+    """What General MIDI calls the part's program, or "Drums"."""
     return "Drums" if part.is_drum else PROGRAM_NAMES[part.program]
 
 
@@ -82,7 +83,7 @@ def _conductor(score: Score) -> mido.MidiTrack:
     for onset, numerator, denominator in written_metres(score):
         messages.append((onset, mido.MetaMessage("time_signature", numerator=numerator, denominator=denominator)))
     for key in score.keys:
-        messages.append((key.onset, mido.MetaMessage("key_signature", key=_key_name(key))))
+        messages.append((key.onset, mido.MetaMessage("key_signature", key=name_key(key))))
     for tempo in score.tempos:
         microseconds = min(round(60e6 / tempo.bpm), 0xFFFFFF)
         messages.append((tempo.onset, mido.MetaMessage("set_tempo", tempo=microseconds)))
@@ -120,7 +121,8 @@ _SHARPS_MAJOR = ("Cb", "Gb", "Db", "Ab", "Eb", "Bb", "F", "C", "G", "D", "A", "E
 _SHARPS_MINOR = ("Abm", "Ebm", "Bbm", "Fm", "Cm", "Gm", "Dm", "Am", "Em", "Bm", "F#m", "C#m", "G#m", "D#m", "A#m")
 
 
-def _key_name(key: Key) -> str:
+def name_key(key: Key) -> str:
+    """The key as mido names its signature: the major key with it ("Bb"), or for modes like minor the minor ("F#m")."""
     return (_SHARPS_MINOR if key.mode in MINOR_MODES else _SHARPS_MAJOR)[key.fifths + 7]
 
 

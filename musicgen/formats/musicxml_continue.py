@@ -6,11 +6,12 @@ after its last note, and the further measures, behind it. New notes are written 
 transposes, on its staves and in its voices, drums at their places; noteheads are blue. Of an .mxl every other member of
 the zip stays too.
 
-A part that stops some bars before the others rests until they do. Where the last measure closes a repeat, what is left
-of its bar is a short measure of its own after the sign. A final barline stays where it was, though the music goes on:
-it shows where the original stops. A note that the original ties on into nothing is held by a new one of its pitch at
-the seam; any other is let go there, for a tie would change it. What no whole number of the file's `divisions` can say
-is written in finer ones, stated from there on.
+A part that stops some bars before the others rests until they do, and so does one that joins in at the seam, which is
+put in behind the others. Where the last measure closes a repeat, what is left of its bar is a short measure of its own
+after the sign. A final barline stays where it was, though the music goes on: it shows where the original stops. A note
+that the original ties on into nothing is held by a new one of its pitch at the seam; any other is let go there, for a
+tie would change it. What no whole number of the file's `divisions` can say is written in finer ones, stated from there
+on.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ import numpy as np
 
 from musicgen.errors import FormatError
 from musicgen.formats.musicxml_continue_file import in_utf8, insertions, open_score, write_score
+from musicgen.formats.musicxml_continue_join import open_parts, put_in_parts
 from musicgen.formats.musicxml_continue_scan import Bar, OpenPart, Staff, number, place_of, scan, ticks, written_pitch
 from musicgen.formats.musicxml_elements import add
 from musicgen.formats.musicxml_part import PartWriter
@@ -51,33 +53,45 @@ def check_continuation(original: Path, written: Score, fragment: Score) -> None:
     written: as it is read; fragment: what is continued, `written` itself or with its repeats played out.
     """
     parts = scan(in_utf8(open_score(original)[2])[0], original)
-    _check_parts(original, parts, fragment)
+    check_parts(original, parts, fragment)
     if not fragment.signs:
         check_leads_on(original, written)
 
 
-def _check_parts(original: Path, parts: Sequence[OpenPart], score: Score) -> None:
+def check_parts(original: Path, parts: Sequence[OpenPart], score: Score) -> None:
+    """Raises FormatError unless the file has as many parts as the score."""
     if len(parts) != len(score.parts):
         raise FormatError(f"{original}: has {len(parts)} parts, and {len(score.parts)} are to go on; {ELSEWHERE}")
 
 
 def write_continuation(original: Path, fragment: Score, whole: Score, path: Path) -> None:
-    """Write `original` with what `whole` has from `fragment.length` on. Raises FormatError."""
+    """Write `original` with what `whole` has from `fragment.length` on. Raises FormatError.
+
+    Parts of `whole` that `fragment` has not join in there: they stand behind the others, and rest up to the seam.
+    """
     members, name, raw = open_score(original)
     data, encoding = in_utf8(raw)
     parts = scan(data, original)
-    _check_parts(original, parts, whole)
+    check_parts(original, parts, fragment)
     bar = int(fragment.bars[-1])
     place = min(fragment.length - bar, whole.metre_at(bar).ticks)  # of the seam in its bar
     half_filled = fragment.length < whole.length and fragment.length not in whole.bars
     empty = not any(staff.end for part in parts if not part.missing for staff in part.staves)
     apart = empty or any(part.goes_back for part in parts)
-    made, at = bytearray(), 0
+    inside = half_filled and not apart
+    places = []
     for index, part in enumerate(parts):
-        tail = _PartTail(part, index, fragment, whole, place, inside=half_filled and not apart)
-        for offset, more, skipped in insertions(data, part, *tail.write()):
-            made += data[at:offset] + more
-            at = offset + skipped
+        tail = PartTail(part, index, fragment, whole, place, inside=inside)
+        places += insertions(data, part, *tail.write())
+    joining, key = whole.parts[len(parts) :], whole.key_at(fragment.length)
+    if joining:
+        opened = open_parts(data, parts, joining, key)
+        tails = [PartTail(p, i, fragment, whole, place, inside=inside) for i, p in enumerate(opened, len(parts))]
+        places += put_in_parts(data, parts, joining, opened, [tail.write()[1] for tail in tails], key)
+    made, at = bytearray(), 0
+    for offset, more, skipped in sorted(places, key=lambda put: put[0]):
+        made += data[at:offset] + more
+        at = offset + skipped
     made += data[at:]
     score = bytes(made) if encoding is None else bytes(made).decode("utf-8").encode(encoding)
     write_score(path, score, members, name)
@@ -86,7 +100,7 @@ def write_continuation(original: Path, fragment: Score, whole: Score, path: Path
 # --- one part ---------------------------------------------------------------------------------------------------------
 
 
-class _PartTail:
+class PartTail:
     """What is written after one part: the elements that fill its last measure, and the measures after it.
 
     place: of the seam in its bar, in ticks; inside: the bar is filled in the last measure itself.
@@ -97,7 +111,7 @@ class _PartTail:
         self.inside = inside and not part.missing
         self.missing = part.missing[: len(part.missing) - inside]  # rests; the half-filled bar is a new measure here
         self.divisions, self.held = part.divisions, [] if part.missing else list(part.held)
-        self.voices = _voice_names(part.staves)
+        self.voices = name_voices(part.staves)
         self.ends = [place] * len(part.staves)
         if inside:
             self.ends = [0 if part.missing else min(ticks(staff.end), place) for staff in part.staves]
@@ -108,18 +122,20 @@ class _PartTail:
 
         starts = [fragment.length - place + end for end in self.ends]
         shared = min(starts)
-        notes = _share_staves(tail(shared), part)
+        notes = share_staves(tail(shared), part)
         self.tails = [
-            replace(tail(start), parts=(_plain(of_staff, shared - start, part.unpitched),))
+            replace(tail(start), parts=(put_on_one_staff(of_staff, shared - start, part.unpitched),))
             for of_staff, start in zip(notes, starts, strict=True)
         ]
-        self.writers = [_StaffWriter(tail) for tail in self.tails]
+        self.writers = [StaffWriter(tail) for tail in self.tails]
 
     def write(self) -> tuple[list[Element], list[Element]]:
         """(what goes into the last measure, the measures after it); lengths in the file's divisions."""
         there = [*self.part.bars, *self.missing]
-        found = re.match(r"\d+", there[-1].number)
-        following = int(found[0]) + 1 if found else len(there) + 1
+        last_number = re.match(r"\d+", there[-1].number) if there else None
+        following = int(last_number[0]) + 1 if last_number else len(there) + 1
+        if not there:  # a part that joins in, in the first bar
+            following = number(self.part.missing[0].number) or 0
         bounds = self.writers[0].bounds()
         filling, measures = Element("measure"), [self._rest_bar(bar) for bar in self.missing]
         for index, (start, end) in enumerate(bounds):
@@ -315,7 +331,7 @@ def _spell(note: Element, alters: dict[tuple[str, str], int]) -> None:
     alters[line] = alter
 
 
-class _StaffWriter(PartWriter):
+class StaffWriter(PartWriter):
     """Our writer for one staff of a tail, bar by bar; every note of it is new."""
 
     def __init__(self, tail: Score) -> None:
@@ -332,7 +348,7 @@ class _StaffWriter(PartWriter):
         return list(measure)
 
 
-def _plain(part: Part, shift: int, unpitched: bool) -> Part:
+def put_on_one_staff(part: Part, shift: int, unpitched: bool) -> Part:
     """The part moved by `shift` ticks, and such that our writer draws it on one staff, as pitches or as drums."""
     notes, graces = part.notes.copy(), part.graces.copy()
     notes["onset"] += shift
@@ -340,7 +356,7 @@ def _plain(part: Part, shift: int, unpitched: bool) -> Part:
     return replace(part, notes=notes, graces=graces, program=_ONE_STAFF, is_drum=unpitched)
 
 
-def _share_staves(tail: Score, part: OpenPart) -> list[Part]:
+def share_staves(tail: Score, part: OpenPart) -> list[Part]:
     """The tail's part, one for each staff; of two staves the lower has what is below the widest gap of a bar.
 
     The gap is looked for around the middle of what the two staves have played of late. A third staff and more rest.
@@ -364,7 +380,7 @@ def _share_staves(tail: Score, part: OpenPart) -> list[Part]:
     ]
 
 
-def _voice_names(staves: Sequence[Staff]) -> list[list[str]]:
+def name_voices(staves: Sequence[Staff]) -> list[list[str]]:
     """For each staff, what the file calls its first voice, its second and so on; new names are numbers not in use."""
     used = {voice for staff in staves for voice in staff.voices}
     named = []

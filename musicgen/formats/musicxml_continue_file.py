@@ -16,7 +16,7 @@ from xml.etree.ElementTree import Element
 
 from musicgen.errors import FormatError
 from musicgen.formats.musicxml_continue_scan import OpenPart
-from musicgen.formats.musicxml_write import _CONTAINER
+from musicgen.formats.musicxml_write import CONTAINER
 
 
 def open_score(path: Path) -> tuple[list[tuple[zipfile.ZipInfo, bytes]], str, bytes]:
@@ -55,7 +55,7 @@ def write_score(path: Path, score: bytes, members: Sequence[tuple[zipfile.ZipInf
         path.write_bytes(score)
     elif not members:
         name = "score.musicxml"
-        members = [(zipfile.ZipInfo("META-INF/container.xml"), _CONTAINER.encode()), (zipfile.ZipInfo(name), score)]
+        members = [(zipfile.ZipInfo("META-INF/container.xml"), CONTAINER.encode()), (zipfile.ZipInfo(name), score)]
         write_score(path, score, members, name)
     else:
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -71,25 +71,26 @@ def insertions(
     Bytes are left out only where an empty tag has to be opened.
     """
     found = []
-    space = _space_before(data, part.begins)
+    space = find_space_before(data, part.begins)
     if filling:
-        more = b"".join(_text(element, 3) + _space_before(data, part.inside) for element in filling)
+        more = b"".join(serialise_element(element, 3) + find_space_before(data, part.inside) for element in filling)
         if part.opens:
-            inner = b"".join(space + b"  " + _text(element, 3) for element in filling)
+            inner = b"".join(space + b"  " + serialise_element(element, 3) for element in filling)
             found.append((data.rindex(b"/", 0, part.after), b">" + inner + space + b"</measure>", 2))
         else:
             found.append((part.inside, more, 0))
-    after = b"".join(space + _text(measure, 2) for measure in measures)
+    after = b"".join(space + serialise_element(measure, 2) for measure in measures)
     return [*found, (part.after, after, 0)]
 
 
-def _text(element: Element, level: int) -> bytes:
+def serialise_element(element: Element, level: int) -> bytes:
+    """The element in ASCII, indented by two spaces a level as one that stands at `level`. Changes its white space."""
     ElementTree.indent(element, "  ", level)
     element.tail = None
     return ElementTree.tostring(element, encoding="unicode").encode("ascii", "xmlcharrefreplace")
 
 
-def _space_before(data: bytes, offset: int) -> bytes:
+def find_space_before(data: bytes, offset: int) -> bytes:
     """The white space that stands before an offset."""
     first = offset
     while first and data[first - 1 : first].isspace():

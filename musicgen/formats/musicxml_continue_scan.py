@@ -51,12 +51,13 @@ class Staff:
 @dataclass
 class Bar:
     """A measure of a part: its number, what it holds in quarters, the <time> that is stated in it, and whether what it
-    holds is a full bar of its metre."""
+    holds is a full bar of its metre; and the measure itself."""
 
     number: str
     length: Fraction
     time: Element | None
     full: bool
+    measure: Element
 
 
 @dataclass
@@ -200,7 +201,7 @@ def _read_part(part: OpenPart, element: Element, listed: Element | None) -> None
             at += duration
             length = max(length, at)
         bars.update(heard)
-        part.bars.append(Bar(measure.get("number", ""), length, time, length == metre))
+        part.bars.append(Bar(measure.get("number", ""), length, time, length == metre, measure))
     for of_staff, end in zip(part.staves, ends, strict=True):
         of_staff.end = end
     part.cursor = at

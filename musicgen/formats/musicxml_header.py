@@ -32,10 +32,10 @@ def write_header(root: Element, score: Score, drawn: bool) -> None:
             add(fields, "miscellaneous-field", "yes", name=DRAWN_FIELD)
     part_list = SubElement(root, "part-list")
     for number, part in enumerate(score.parts, 1):
-        _list_part(part_list, part, number)
+        list_part(part_list, part, number)
 
 
-def _list_part(part_list: Element, part: Part, number: int) -> None:
+def list_part(part_list: Element, part: Part, number: int) -> None:
     """The part's <score-part>: name, sound, and for drums one instrument a key."""
     listed = add(part_list, "score-part", id=f"P{number}")
     name = clean(part.name) or ("Drumset" if part.is_drum else PROGRAM_NAMES[part.program])

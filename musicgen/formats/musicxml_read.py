@@ -51,7 +51,7 @@ def read(path: str | Path) -> list[Score]:
             root = _parse_xml(path)
             own = OWN_SOFTWARE in {(s.text or "").split(" ")[0] for s in root.iter("software")}
             marks, order = _take_marks(root, own), _take_order(root) if own else ()
-            facts = _take_facts(root)
+            facts = take_facts(root)
             stream = _import_tree(root)
             scores = [convert(piece, facts, own, str(path), marks, order) for piece in pieces(stream)]
             if order and any(f.get("name") == DRAWN_FIELD for f in root.iter("miscellaneous-field")):
@@ -165,7 +165,7 @@ def _unzip(data: bytes, path: Path) -> bytes:
         raise FormatError(f"{path}: a damaged or locked zip ({error}); export it again") from error
 
 
-def _take_facts(root: ElementTree.Element) -> dict[str, PartFacts]:
+def take_facts(root: ElementTree.Element) -> dict[str, PartFacts]:
     """Facts by part id. Changes the tree so that music21 meets no traps: transpositions go (they are applied here),
     struck drums become pitches, cue notes rests, and a grace note without a word of a slash has none."""
     facts: dict[str, PartFacts] = {}

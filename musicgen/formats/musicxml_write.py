@@ -60,18 +60,19 @@ def write(score: Score, path: str | Path, *, mark_from: int | None = None) -> No
         raise FormatError(f"{path}: {error.strerror or error}") from error
 
 
-_CONTAINER = """<?xml version="1.0" encoding="UTF-8"?>
+CONTAINER = """<?xml version="1.0" encoding="UTF-8"?>
 <container>
  <rootfiles>
   <rootfile full-path="score.musicxml" media-type="application/vnd.recordare.musicxml+xml"/>
  </rootfiles>
 </container>
 """
+"""META-INF/container.xml of an .mxl: its score is the member score.musicxml."""
 
 
 def _write_zipped(text: str, path: str | Path) -> None:
     """An .mxl file: the score, and the container that names it. The same score gives the same bytes."""
     with zipfile.ZipFile(path, "w") as archive:
-        for name, content in (("META-INF/container.xml", _CONTAINER), ("score.musicxml", text)):
+        for name, content in (("META-INF/container.xml", CONTAINER), ("score.musicxml", text)):
             entry = zipfile.ZipInfo(name)  # dated 1980, as there is no other date
             archive.writestr(entry, content.encode("utf-8"), zipfile.ZIP_DEFLATED)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from musicgen.errors import FormatError
-from musicgen.score import Key, Score, TempoMap
+from musicgen.score import Key, Metre, Score, Tempo, TempoMap
 from musicgen.score.edit import played_spans
 
 ELSEWHERE = "write to .mid, or convert it first and continue the converted file"
@@ -36,11 +36,12 @@ def tail_of(
     The first entry of each map is what held before the seam: an entry after it at 0 is new.
     """
     seam, part = fragment.length, whole.parts[number]
+    own = fragment.parts[number].graces if number < len(fragment.parts) else part.graces[:0]
     notes = part.notes[part.notes["onset"] >= seam].copy()
     notes["onset"] -= start
     notes["pitch"] -= semitones
     graces = part.graces[part.graces["onset"] >= seam]
-    there = {tuple(grace) for grace in fragment.parts[number].graces.tolist()}
+    there = {tuple(grace) for grace in own.tolist()}
     graces = graces[[tuple(grace) not in there for grace in graces.tolist()]] if len(graces) else graces.copy()
     graces["onset"] -= start
     graces["pitch"] -= semitones
@@ -57,6 +58,17 @@ def tail_of(
         signs=tuple(replace(s, onset=s.onset - start) for s in signs),
         chord_symbols=tuple(replace(c, onset=c.onset - start) for c in symbols),
     )
+
+
+def changes_between(fragment: Score, whole: Score) -> list[Metre | Key | Tempo]:
+    """The changes of metre, key and tempo that `whole` has from the end of `fragment` on, in time."""
+    seam = fragment.length
+    found: list[Metre | Key | Tempo] = []
+    for name in ("metres", "keys", "tempos"):
+        there, before = getattr(whole, name), getattr(fragment, name)
+        since = [event for event in there if event.onset >= seam] if there is not before else []
+        found += [event for event in since if event not in before]
+    return sorted(found, key=lambda event: event.onset)
 
 
 def _since(events: Iterable[Any], seam: int, start: int) -> list[Any]:

@@ -6,27 +6,30 @@ which puts what was drawn after the fragment, whose own notes stay as they are.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from musicgen.errors import FinishError, ScoreError, TokenError
-from musicgen.formats.instruments import family, playing_range
-from musicgen.score import TICKS_PER_QUARTER, Part, Score, Sign, clip
+from musicgen.sampling.band import is_one_line, lend_programs, most_together, one_after_another, pitch_range
+from musicgen.sampling.entrances import EnteringCursor
+from musicgen.score import TICKS_PER_QUARTER, Key, Metre, Score, Sign, Tempo, TempoMap, clip
+from musicgen.score.score import MINOR_MODES
 from musicgen.score.timing import as_typed, in_even_lengths
 from musicgen.tokens import AbcTokenizer, BarsTokenizer, GridTokenizer, PerformanceTokenizer, Tokenizer
 from musicgen.tokens.bars_grammar import BarsCursor
 from musicgen.tokens.bars_vocabulary import (
     BAR,
     INSTANCES,
-    INSTRUMENT,
-    KINDS,
     LONGEST_BAR,
+    MAX_PARTS,
     PART,
     START,
     UNIT,
+    part_of,
     part_values,
 )
 from musicgen.tokens.ending import Ending
@@ -34,10 +37,10 @@ from musicgen.tokens.grid_grammar import REST, GridCursor
 from musicgen.tokens.performance_grammar import UNIT as HUNDREDTH
 from musicgen.tokens.performance_grammar import Barlines, PerformanceCursor
 
-BEYOND = 7
-"""Semitones that a part may go below and above what it has played: models that are lost tend to climb."""
 SLACK = TICKS_PER_QUARTER // 8
 """A 32nd note: so much too early or too late, a last note is still taken to stop at the barline."""
+SAME_TEMPO = 0.03
+"""A tempo so near to the one before it is the same: a vocabulary has steps of 6%."""
 RECENT_BARS = 8
 """A part that has played in so many last bars of the fragment was playing when it broke off."""
 
@@ -90,27 +93,37 @@ def settle(fragment: Score) -> Score:
     return fragment
 
 
-def bars_prompt(fragment: Score, heard: Score, tokenizer: BarsTokenizer, seen: Sequence[int] | None) -> Prompt:
+def bars_prompt(
+    fragment: Score,
+    heard: Score,
+    tokenizer: BarsTokenizer,
+    seen: Sequence[int] | None,
+    joining: Collection[int] = (),
+) -> Prompt:
     """The fragment for the `bars` tokenizer: its last bar made full, its instruments lent programs the model knows.
 
-    Who has played in its last bars takes part again; the last bar is to be the tonic chord.
+    Who has played in its last bars takes part again; the last bar is to be the tonic chord. joining: parts, by index,
+    that have no notes yet and are to play from the seam on.
     """
     read = settle(heard)
     last = int(read.bars[-1])
     bar = _check_bar(read, "bars")
-    lent = lend_programs(read.parts, seen)
+    lent = lend_programs(read.parts, seen, joining)
     steps = tokenizer.encode(replace(read, parts=lent, signs=()), unfinished=True)
-    playing = [i for i, part in enumerate(read.parts) if len(part.notes)]
+    playing = [i for i, part in enumerate(read.parts) if len(part.notes) or i in joining]
     values = part_values([lent[i] for i in playing])
+    new_values = [value for value, i in zip(values, playing, strict=True) if i in joining]
+    steps = _with_roster(steps, values, new_values)
     part_of_value = dict(reversed(list(zip(values, playing, strict=True))))
     lengths = steps[steps[:, 0] == BAR, 3]
-    ranges = {value: _range(fragment.parts[i]) for value, i in part_of_value.items()}
+    ranges = {value: pitch_range(fragment.parts[i]) for value, i in part_of_value.items()}
     most = dict.fromkeys(part_of_value, 0)
     for value, i in zip(values, playing, strict=True):
-        most[value] += _most_together(fragment.parts[i])
+        most[value] += most_together(fragment.parts[i])
     ending = Ending.of(fragment)
     recent = int(read.bars[max(len(read.bars) - RECENT_BARS, 0)])
     band = {value for value, i in part_of_value.items() if read.parts[i].end > recent} or set(part_of_value)
+    band |= set(new_values)
     # the tokenizer's bars lie on its grid, the fragment's need not: what is new is moved by the difference
     grid_end = int(lengths.sum()) * UNIT
     shift = last + bar - grid_end
@@ -119,7 +132,10 @@ def bars_prompt(fragment: Score, heard: Score, tokenizer: BarsTokenizer, seen: S
         cursor.keep_course()
         cursor.ranges, cursor.most = ranges, most
         cursor.ending, cursor.must_play = ending, set(band)
+        cursor.metre_due = False  # the last bar is counted as it stands, be it long or short
         cursor.not_before = int(lengths[-1]) - (last + bar - read.length) // UNIT  # the seam, rounded up to the grid
+        if isinstance(cursor, EnteringCursor):
+            cursor.enter(new_values, seam_is_barline=cursor.not_before >= cursor.bar_units)
 
     def join(drawn: np.ndarray, bars: int | None = None) -> tuple[Score, Score]:
         skeleton = steps[np.isin(steps[:, 0], (START, PART, BAR))]
@@ -131,11 +147,36 @@ def bars_prompt(fragment: Score, heard: Score, tokenizer: BarsTokenizer, seen: S
                 stops = notes["onset"] + shift + notes["duration"]
                 notes["onset"] = np.maximum(notes["onset"] + shift, fragment.length)
                 notes["duration"] = np.maximum(stops - notes["onset"], 1)
-                new[part_of_value[value]] = notes
+                i = part_of_value[value]
+                new[i] = one_after_another(notes) if is_one_line(fragment.parts[i]) else notes
         more = decoded.bars[decoded.bars >= grid_end] + shift
-        return _join(fragment, new, np.concatenate([read.bars, more]), decoded.length + shift, fragment.signs)
+        said = changes_from(decoded, fragment.length - shift, shift)
+        return _join(fragment, new, np.concatenate([read.bars, more]), decoded.length + shift, fragment.signs, said)
 
-    return Prompt(steps, len(lengths), tokenizer.cursor, hold, join, part_of_value)
+    return Prompt(steps, len(lengths), EnteringCursor if new_values else tokenizer.cursor, hold, join, part_of_value)
+
+
+def _with_roster(steps: np.ndarray, values: Sequence[int], added: Sequence[int]) -> np.ndarray:
+    """The steps (T, 5) with a PART step more for each of the `added` values of field `part`, in their places.
+
+    values: of all parts that play or will, the added ones among them. Raises FinishError where the vocabulary has no
+    room for them.
+    """
+    if not added:
+        return steps
+    roster = np.flatnonzero(steps[:, 0] == PART)
+    wanted = sorted({*steps[roster, 1].tolist(), *added})
+    if len(wanted) > MAX_PARTS:
+        raise FinishError(f"--add-part: that makes {len(wanted)} parts; the vocabulary holds {MAX_PARTS}")
+    shared = next((value for value in added if values.count(value) > 1), None)
+    if shared is not None:
+        raise FinishError(
+            f"--add-part: the vocabulary holds {INSTANCES} parts of one instrument, and {part_of(shared).name!r} is "
+            "taken; add another instrument"
+        )
+    rows = np.zeros((len(wanted), steps.shape[1]), dtype=steps.dtype)
+    rows[:, 0], rows[:, 1] = PART, wanted
+    return np.concatenate([steps[: roster[0]], rows, steps[roster[-1] + 1 :]])
 
 
 def melody_prompt(fragment: Score, heard: Score, tokenizer: AbcTokenizer, seen: Sequence[int] | None) -> Prompt:
@@ -150,7 +191,7 @@ def melody_prompt(fragment: Score, heard: Score, tokenizer: AbcTokenizer, seen: 
         read = in_even_lengths(settle(heard))
         steps = tokenizer.encode(read, unfinished=True)
     playing = [i for i, part in enumerate(fragment.parts) if len(part.notes)]
-    compass, ending = _range(fragment.parts[playing[0]]), Ending.of(fragment)
+    compass, ending = pitch_range(fragment.parts[playing[0]]), Ending.of(fragment)
 
     def join(drawn: np.ndarray, bars: int | None = None) -> tuple[Score, Score]:
         decoded = tokenizer.decode(np.concatenate([steps, drawn]))
@@ -162,7 +203,8 @@ def melody_prompt(fragment: Score, heard: Score, tokenizer: AbcTokenizer, seen: 
         notes["duration"] = np.maximum(stops - notes["onset"], 1)
         new[playing[0]] = notes
         starts = np.concatenate([read.bars, decoded.bars[decoded.bars > read.bars[-1]]])
-        return _join(fragment, new, starts, decoded.length, decoded.signs)
+        said = changes_from(decoded, read.length, 0)
+        return _join(fragment, new, starts, decoded.length, decoded.signs, said)
 
     def cursor(bars: int | None) -> Any:
         return tokenizer.cursor(bars, strict=False)  # real tunes have bars of any length; keep_course ends that
@@ -190,7 +232,7 @@ def grid_prompt(fragment: Score, heard: Score, tokenizer: GridTokenizer, seen: S
 
     def hold(cursor: GridCursor) -> None:
         cursor.keep_course()
-        cursor.ranges = {voice: _range(fragment.parts[i]) for voice, i in enumerate(playing)}
+        cursor.ranges = {voice: pitch_range(fragment.parts[i]) for voice, i in enumerate(playing)}
         cursor.ending = ending
         cursor.heard = (REST,) * tokenizer.voices
 
@@ -206,7 +248,8 @@ def grid_prompt(fragment: Score, heard: Score, tokenizer: GridTokenizer, seen: S
             notes["duration"] = np.maximum(stops - notes["onset"], 1)
             new[i] = notes
         more = decoded.bars[len(begun.bars) :] + shift
-        return _join(fragment, new, np.concatenate([read.bars, more]), end, fragment.signs)
+        said = changes_from(decoded, begun.length, shift)
+        return _join(fragment, new, np.concatenate([read.bars, more]), end, fragment.signs, said)
 
     return Prompt(steps, len(begun.bars), tokenizer.cursor, hold, join)
 
@@ -228,7 +271,7 @@ def performance_prompt(
     if fragment.parts[playing[0]].is_drum:
         raise FinishError("drums: a `performance` model goes on with one pitched instrument; use a `bars` model")
     middles = np.array([np.median(fragment.parts[i].notes["pitch"]) for i in playing])
-    ranges = [_range(fragment.parts[i]) for i in playing]
+    ranges = [pitch_range(fragment.parts[i]) for i in playing]
     read = settle(fragment)
     steps = tokenizer.encode(fragment, unfinished=True)
     last = int(read.bars[-1])
@@ -297,71 +340,74 @@ def _check_bar(read: Score, name: str) -> int:
     return bar
 
 
+Changes = tuple[list[Metre], list[Key], list[Tempo]]
+"""What metre, key and tempo become from the seam on."""
+
+
+def changes_from(decoded: Score, since: int, shift: int) -> Changes:
+    """The changes of metre, key and tempo of a decoded score from its tick `since` on, moved by `shift` ticks."""
+
+    def later(events: Iterable[Any]) -> list[Any]:
+        return [replace(event, onset=event.onset + shift) for event in events if event.onset >= max(since, 1)]
+
+    return later(decoded.metres), later(decoded.keys), later(decoded.tempos)
+
+
 def _join(
-    fragment: Score, new: Sequence[np.ndarray], bars: np.ndarray, length: int, signs: tuple[Sign, ...]
+    fragment: Score,
+    new: Sequence[np.ndarray],
+    bars: np.ndarray,
+    length: int,
+    signs: tuple[Sign, ...],
+    said: Changes = ([], [], []),
 ) -> tuple[Score, Score]:
-    """(fragment and continuation, continuation alone) from the new notes of each part, and the bars of both."""
+    """(fragment and continuation, continuation alone) from the new notes of each part, and the bars of both.
+
+    said: what changes from the seam on; metres and keys do so at the next barline, those that come too late do not.
+    """
+    length = max(length, fragment.length)
+    metres, keys, tempos = said
+    barlines = bars[bars >= fragment.length]
     whole = replace(
         fragment,
         parts=tuple(
             part.with_notes(np.concatenate([part.notes, notes]))
             for part, notes in zip(fragment.parts, new, strict=True)
         ),
+        tempos=TempoMap.of(_and_then(fragment.tempos, [t for t in tempos if t.onset < length])),
+        metres=tuple(_and_then(fragment.metres, _at_barlines(metres, barlines))),
+        keys=tuple(_and_then(fragment.keys, _at_barlines(keys, barlines))),
         bars=bars,
-        length=max(length, fragment.length),
+        length=length,
         signs=signs,
     )
     only = replace(whole, parts=tuple(p.with_notes(notes) for p, notes in zip(fragment.parts, new, strict=True)))
     return whole, only
 
 
-def lend_programs(parts: Sequence[Part], seen: Sequence[int] | None) -> tuple[Part, ...]:
-    """Parts whose instrument (and which one of its kind) the model has met, as near as can be to the real ones.
-
-    seen: values of field `part` met in training; None means all. Each part keeps its own where it can; the others take,
-    in this order, the same program, the same family, anything; where all are taken, their own.
-    """
-    if seen is None:
-        return tuple(parts)
-    free: dict[int, int] = {}  # kind -> how many instances of it were met
-    for value in seen:
-        if value >= INSTRUMENT:
-            kind, instance = divmod(value - INSTRUMENT, INSTANCES)
-            free[kind] = max(free.get(kind, 0), instance + 1)
-    chosen: list[int | None] = []  # None: an instrument that was never met
-    for part in parts:
-        own = KINDS - 1 if part.is_drum else part.program
-        if free.get(own, 0) > 0 and len(part.notes):
-            free[own] -= 1
-            chosen.append(own)
-        else:
-            chosen.append(own if part.is_drum or not len(part.notes) else None)
-    lent = []
-    for part, own_kind in zip(parts, chosen, strict=True):
-        kind = part.program if own_kind is None else own_kind
-        if own_kind is None:
-            choices = [k for k, left in free.items() if left > 0 and k < KINDS - 1]
-            choices.sort(key=lambda k: (family(k) != family(part.program), _distance(k, part), k))
-            if choices:
-                kind = choices[0]
-                free[kind] -= 1
-        lent.append(part if part.is_drum else replace(part, program=kind))
-    return tuple(lent)
+def _at_barlines(events: Iterable[Any], barlines: np.ndarray) -> list[Any]:
+    """The events moved to the next barline, those after the last left out."""
+    places = [(int(np.searchsorted(barlines, event.onset)), event) for event in events]
+    return [replace(event, onset=int(barlines[i])) for i, event in places if i < len(barlines)]
 
 
-def _distance(program: int, part: Part) -> float:
-    """How far the middle of an instrument's range lies from where a part plays, in semitones."""
-    low, high = playing_range(program)
-    return abs((low + high) / 2 - float(np.median(part.notes["pitch"]))) if len(part.notes) else 0.0
+def _and_then(before: Sequence[Any], after: Sequence[Any]) -> Sequence[Any]:
+    """A map and the changes that follow it: of two at one tick the later holds; what changes nothing is left out."""
+    if not after:
+        return before
+    found = list(before)
+    for event in after:
+        while len(found) > 1 and found[-1].onset >= event.onset:
+            found.pop()
+        if not _goes_on(found[-1], event):
+            found.append(event)
+    return found
 
 
-def _range(part: Part) -> tuple[int, int]:
-    """What a part may play: up to BEYOND what it has, in its instrument's range; of drums, what it has."""
-    lowest, highest = int(part.notes["pitch"].min()), int(part.notes["pitch"].max())
-    low, high = (127, 0) if part.is_drum else playing_range(part.program)
-    return min(max(low, lowest - BEYOND), lowest), max(min(high, highest + BEYOND), highest)
-
-
-def _most_together(part: Part) -> int:
-    """How many notes a part has struck at once, at most: two flutes on one staff do not play a chord of five."""
-    return int(np.unique(part.notes["onset"], return_counts=True)[1].max())
+def _goes_on(before: Any, after: Any) -> bool:
+    """Whether a metre, key or tempo is the one before it, as near as a vocabulary can say it."""
+    if isinstance(after, Tempo):
+        return abs(math.log(after.bpm / before.bpm)) < math.log(1 + SAME_TEMPO)
+    if isinstance(after, Key):
+        return before.fifths == after.fifths and (before.mode in MINOR_MODES) == (after.mode in MINOR_MODES)
+    return replace(before, onset=after.onset) == after

@@ -60,7 +60,7 @@ def check_recall(recalled: Sequence[RecalledBars], fragment: Score, tokenizer: T
     """Raises FinishError where these bars are not there, or there is no place for them among `bars` new ones."""
     for one in recalled:
         if tokenizer.name != "bars":
-            raise FinishError(f"{one}: a `{tokenizer.name}` model can't bring bars back; use a `bars` model")
+            raise FinishError(f"{one}: models of `{tokenizer.name}` can't bring bars back; use a `bars` model")
         if one.last > len(fragment.bars):
             raise FinishError(f"{one}: the fragment has {len(fragment.bars)} bars; recall some of these")
         if bars is None:

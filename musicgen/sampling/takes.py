@@ -3,11 +3,14 @@
 In come scores, out come figures: likeness to the fragment, repetition, and how long a run of notes is copied. They are
 functions of (fragment, continuation) and know nothing of models: they serve any ending, also a composer's own.
 
-The order of takes. Each take has a place in each of four rows: by likelihood (nats a note, low is good), by likeness to
-the fragment (high is good), by how far its share of repeated bars lies from the fragment's own (near is good), and by
-the longest run of notes that it copies from the training pieces (short is good, up to 8 notes all the same; left out
-where these are not known). A place is the number of takes that are better; the take with the smallest sum of places
-comes first, of equal sums the likelier, then the one that was drawn first.
+The order of takes. Each take has a place in each of five rows: by likeness to the fragment, and by likeness to its last
+bars (high is good; these two count twice); by how far its nats a note lie from those of the fragment's own last bars
+under the same model (near is good); by how far its share of repeated bars lies from the fragment's own (near is good);
+and by the longest run of notes that it copies from the training pieces (short is good, up to 8 notes all the same). A
+row is left out where it is not known. A place is the number of takes that are better; the take with the smallest sum of
+places comes first, of equal sums the one more like the fragment, then the one that was drawn first. The likeliest take
+is not the best: long held notes and music that stands still are cheap (LOG.md has what that did to hidden endings). To
+be typical is to cost as much as music does (Meister et al. 2023, "Locally typical sampling").
 """
 
 from __future__ import annotations
@@ -170,6 +173,17 @@ class Figures:
     """From the training pieces; None where these are not known."""
     quoted: Copied
     """From the fragment."""
+    late_likeness: float | None = None
+    """The likeness to the fragment's last bars, as many as it has itself, but LATE_BARS at least."""
+
+
+LATE_BARS = 8
+
+
+def late_bars(fragment: Score, count: int) -> Score:
+    """The last `count` bars of a fragment, LATE_BARS at least where there are so many."""
+    first = max(len(fragment.bars) - max(count, LATE_BARS), 0)
+    return bars_between(fragment, first, len(fragment.bars))
 
 
 def measure(
@@ -193,29 +207,33 @@ def measure(
         repetition=repetition(continuation),
         copied=longest_copy(continuation, melodies, first_bar) if melodies is not None else None,
         quoted=longest_copy(continuation, melodies_of(fragment), first_bar),
+        late_likeness=likeness(overlaps(late_bars(fragment, len(continuation.bars)), continuation)),
     )
 
 
-def measure_own(fragment: Score, melodies: Melodies | None = None) -> Figures:
+def measure_own(fragment: Score, melodies: Melodies | None = None, nats_per_note: float | None = None) -> Figures:
     """The same figures of a fragment itself, for comparison: its second half beside its first.
 
-    Repetition, and what is copied from the training pieces, are of the whole fragment. Of one bar there are no halves.
+    Repetition, and what is copied from the training pieces, are of the whole fragment; `nats_per_note` are those of its
+    last bars under the model. Of one bar there are no halves.
     """
     half = len(fragment.bars) // 2
     first = bars_between(fragment, 0, half) if half else None
     second = bars_between(fragment, half, len(fragment.bars)) if half else None
     found: dict[str, float | None] = dict.fromkeys(FEATURES)
-    quoted = Copied(0)
+    quoted, late = Copied(0), None
     if first is not None and second is not None:
         found, quoted = overlaps(first, second), longest_copy(second, melodies_of(first), half + 1)
+        late = likeness(overlaps(late_bars(first, len(second.bars)), second))
     return Figures(
         notes=fragment.note_count,
-        nats_per_note=None,
+        nats_per_note=nats_per_note,
         likeness=likeness(found),
         overlaps=found,
         repetition=repetition(fragment),
         copied=longest_copy(fragment, melodies) if melodies is not None else None,
         quoted=quoted,
+        late_likeness=late,
     )
 
 
@@ -224,13 +242,18 @@ def from_seam(new: Score, seam: int) -> Score:
     return paste([(new, seam, max(new.length, seam + 1))])
 
 
-def order_of_takes(figures: Sequence[Figures], own_repetition: float) -> list[int]:
-    """Indices of takes, best first; see the module's opening. own_repetition: the fragment's share."""
+def order_of_takes(figures: Sequence[Figures], own_repetition: float, own_nats: float | None = None) -> list[int]:
+    """Indices of takes, best first; see the module's opening.
+
+    own_repetition: the fragment's share; own_nats: nats a note of its last bars, None where these were not asked for.
+    """
+    alike = [-(f.likeness or 0.0) for f in figures]
+    late = [-(f.late_likeness or 0.0) for f in figures]
+    away = [0.0 if own_nats is None or f.nats_per_note is None else abs(f.nats_per_note - own_nats) for f in figures]
     rows = [
-        [f.nats_per_note or 0.0 for f in figures],
-        [-(f.likeness or 0.0) for f in figures],
+        *(alike, alike, late, late, away),
         [abs(f.repetition - own_repetition) for f in figures],
         [float(max(f.copied.notes, OPENING)) if f.copied else 0.0 for f in figures],
     ]
     sums = [sum(sum(other < row[i] for other in row) for row in rows) for i in range(len(figures))]
-    return sorted(range(len(figures)), key=lambda i: (sums[i], rows[0][i], i))
+    return sorted(range(len(figures)), key=lambda i: (sums[i], alike[i], i))

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from musicgen.sampling.finish import Take
-from musicgen.sampling.takes import FEATURES, Figures, from_seam
+from musicgen.sampling.finish import TYPICAL_BARS, Take
+from musicgen.sampling.takes import FEATURES, LATE_BARS, Figures, from_seam
 from musicgen.sampling.understanding import Understanding, in_lines
 from musicgen.score import Part
 from musicgen.score.lines import OPENING, PLAIN
 from musicgen.score.themes import FEWEST_NOTES, MOST_NOTES, Quotation, Theme, quotations
 
-COLUMNS = ("nats a note", "likeness", *FEATURES, "repeated bars", "copied notes", "quoted notes")
+COLUMNS = ("nats a note", "likeness", *FEATURES, "late likeness", "repeated bars", "copied notes", "quoted notes")
 TAKES_COLUMNS = ("take", "file", "new bars", "notes", *COLUMNS)
 NO_MELODIES = (
     "originality unknown: this checkpoint keeps no melodies of its training pieces; train it again to have them"
@@ -26,9 +26,11 @@ MOST_NAMES, MOST_QUOTED = 16, 6
 """Notes of a theme that are named, and places of a take that are listed."""
 
 HOW_TO_READ = f"""\
-- **nats a note**: how much the model was surprised by what it wrote; less is likelier. Recalled bars are left out.
+- **nats a note**: how much the model was surprised by what it wrote; less is likelier. Recalled bars are left out. Of
+  the fragment itself: by its last bars, {TYPICAL_BARS} at most.
 - **likeness**: the mean of the four columns after it. Each is the area that two distributions have in common, 0 to 1,
   the take's and the fragment's: of pitch classes, note lengths, melodic intervals, and notes a bar.
+- **late likeness**: the same beside the fragment's last bars, as many as the take has, {LATE_BARS} at least.
 - **repeated bars**: the share of its bars that hold exactly what an earlier bar of its own holds.
 - **copied notes**: the longest run of notes in one part whose intervals and rhythm stand just so in a training piece,
   in any key; **quoted notes**: in the fragment. A run of more than {OPENING} notes counts from where {PLAIN} of its
@@ -37,8 +39,9 @@ HOW_TO_READ = f"""\
   any part and key, note for note. A take quotes one where it has the whole of it, or its first {FEWEST_NOTES} notes or
   more, so far that {PLAIN} intervals differ; "(+12)" is moved by so many semitones.
 - **the fragment itself**: its second half beside its first; its repeated bars and copied notes are of the whole.
-- **the order**: a take's place in each of four rows (few nats; much likeness; a share of repeated bars near the
-  fragment's; few copied notes) is the number of takes that are better. The smallest sum of places comes first."""
+- **the order**: a take's place in each of five rows is the number of takes that are better: much likeness; much late
+  likeness (these two count twice); nats near those of the fragment's own last bars, for the likeliest music is dull; a
+  share of repeated bars near the fragment's; few copied notes. The smallest sum of places comes first."""
 
 
 def figures_in_words(figures: Figures) -> tuple[str, ...]:
@@ -47,6 +50,7 @@ def figures_in_words(figures: Figures) -> tuple[str, ...]:
         _number(figures.nats_per_note),
         _number(figures.likeness),
         *(_number(figures.overlaps[name]) for name in FEATURES),
+        _number(figures.late_likeness),
         f"{figures.repetition:.0%}",
         str(figures.copied.notes) if figures.copied is not None else "-",
         str(figures.quoted.notes),

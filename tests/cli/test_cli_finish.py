@@ -13,6 +13,7 @@ import pytest
 from musicgen import workflows
 from musicgen.cli import main
 from musicgen.config import check_config
+from musicgen.errors import FinishError
 from musicgen.formats import read_score, write_score
 from musicgen.score import Part, Score
 
@@ -153,3 +154,51 @@ def test_without_bars_it_ends_by_itself_within_max_bars(run, checkpoint, scherzo
     (take,) = json.loads(done.out)["takes"]
     assert 0 <= take["new_bars"] <= 3
     assert len(read_score(tmp_path / "f.mid").bars) == take["bars"]
+
+
+def test_instruments_are_added_by_name_or_number_with_commas_or_again(run, checkpoint, scherzo, tmp_path):
+    out = tmp_path / "f.mid"
+    words = ("--checkpoint", checkpoint, "--out", out, "--bars", 2)
+    done = run("finish", scherzo, *words, "--add-part", "Tuba, 73", "--add-part", "drums")
+    assert done.code == 0
+    parts = read_score(out).parts[len(read_score(scherzo).parts) :]
+    assert [part.name for part in parts] == ["Tuba", "Flute", "Drums"]
+    assert "--add-part 'Tuba, 73' --add-part drums" in done.err.splitlines()[-1]
+
+
+def test_an_instrument_that_there_is_not_is_one_line_and_code_2(run, checkpoint, scherzo, tmp_path):
+    done = run("finish", scherzo, "--checkpoint", checkpoint, "--out", tmp_path / "f.mid", "--add-part", "Kazoo")
+    assert done.code == 2
+    assert done.err.splitlines()[-1].startswith("musicgen: --add-part: 'Kazoo' is no General MIDI instrument")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_metre_tempo_and_key_are_free_on_request(run, checkpoint, scherzo, tmp_path):
+    out = tmp_path / "f.mid"
+    done = run("finish", scherzo, "--checkpoint", checkpoint, "--out", out, "--bars", 8, "--free")
+    assert done.code == 0
+    assert len(read_score(out).bars) == 9 + 8
+    assert "free to change" in (tmp_path / "f.mid.report.md").read_text()
+
+
+def test_takes_of_an_earlier_run_are_named_as_they_go(run, checkpoint, scherzo, tmp_path):
+    words = ("finish", scherzo, "--checkpoint", checkpoint, "--out", tmp_path / "f.mid", "--bars", 1)
+    run(*words, "--takes", 3)
+    done = run(*words, "--takes", 2)
+    assert f"removed {tmp_path / 'f-take3.mid'}, a take of an earlier run" in done.out
+    assert not (tmp_path / "f-take3.mid").exists()
+
+
+@pytest.mark.parametrize("command", ["finish", "sample"])
+def test_how_often_a_model_is_reminded_is_an_option(monkeypatch, run, checkpoint, scherzo, tmp_path, command):
+    told = []
+
+    def hear(*_, config, **__):
+        told.append(config.most_recalled)
+        raise FinishError("heard")
+
+    monkeypatch.setattr(workflows, "finish_score" if command == "finish" else "sample_pieces", hear)
+    words = (scherzo, "--out", tmp_path / "f.mid") if command == "finish" else ("--out", tmp_path)
+    assert run(command, *words, "--reminders", 7).code == 2
+    assert run(command, *words).code == 2
+    assert told == [7, 3]

@@ -16,6 +16,7 @@ from musicgen.sampling.takes import (
     Figures,
     bar_density,
     from_seam,
+    late_bars,
     likeness,
     longest_copy,
     measure,
@@ -187,27 +188,61 @@ def test_a_single_bar_has_no_halves(scherzo):
 # the order of takes
 
 
-def figures(nats: float, like: float, repeated: float, copied: int | None) -> Figures:
-    return Figures(1, nats, like, {}, repeated, None if copied is None else Copied(copied), Copied(0))
+def figures(nats: float, like: float, repeated: float = 0.2, copied: int | None = None, late: float = 0.5) -> Figures:
+    return Figures(1, nats, like, {}, repeated, None if copied is None else Copied(copied), Copied(0), late)
 
 
 def test_a_take_that_is_better_in_all_comes_first():
-    takes = [figures(3, 0.5, 0.9, 40), figures(2, 0.6, 0.3, 9), figures(4, 0.4, 1.0, 90)]
-    assert order_of_takes(takes, own_repetition=0.2) == [1, 0, 2]
+    takes = [figures(3, 0.5, 0.9, 40), figures(2, 0.6, 0.3, 9, 0.6), figures(4, 0.4, 1.0, 90)]
+    assert order_of_takes(takes, own_repetition=0.2, own_nats=2.2) == [1, 0, 2]
 
 
-def test_likelihood_alone_does_not_decide():
+def test_a_take_that_costs_as_much_as_its_fragment_comes_before_a_likelier_one():
+    pedal, music, chaos = (figures(nats, 0.5) for nats in (0.5, 2.1, 5.0))
+    assert order_of_takes([pedal, chaos, music], own_repetition=0.2, own_nats=2.2) == [2, 0, 1]
+
+
+def test_likelihood_counts_for_nothing_where_that_of_the_fragment_is_not_known():
+    assert order_of_takes([figures(2.1, 0.5), figures(0.5, 0.5)], own_repetition=0.2) == [0, 1]
+
+
+def test_likeness_counts_more_than_any_other_figure():
+    alike, other = figures(4, 0.6, 0.9), figures(2, 0.5, 0.2)
+    assert order_of_takes([other, alike], own_repetition=0.5, own_nats=2) == [1, 0]
+
+
+def test_likeness_to_the_end_counts_as_much_as_to_the_whole():
+    whole, end, neither = figures(2, 0.6, late=0.4), figures(2, 0.5, late=0.5), figures(2, 0.4, late=0.4)
+    assert order_of_takes([neither, end, whole], own_repetition=0.2) == [2, 1, 0]
+
+
+def test_a_loop_does_not_come_first_because_it_is_likely():
     loop, music = figures(0.5, 0.3, 1.0, 60), figures(2, 0.6, 0.2, 9)
-    assert order_of_takes([loop, music], own_repetition=0.2) == [1, 0]
+    assert order_of_takes([loop, music], own_repetition=0.2, own_nats=1) == [1, 0]
 
 
-def test_of_equal_sums_the_likelier_comes_first_and_then_the_first_drawn():
-    takes = [figures(3, 0.6, 0.2, None), figures(2, 0.5, 0.2, None), figures(2, 0.5, 0.2, None)]
-    assert order_of_takes(takes, own_repetition=0.2) == [1, 2, 0]
+def test_of_equal_sums_the_one_more_alike_comes_first_and_then_the_first_drawn():
+    takes = [figures(2, 0.5, late=0.6), figures(2, 0.6, late=0.5), figures(2, 0.5, late=0.6)]
+    assert order_of_takes(takes, own_repetition=0.2) == [0, 2, 1]
+    assert order_of_takes(takes[:2], own_repetition=0.2) == [1, 0]
 
 
 def test_short_runs_are_in_all_music_and_count_alike():
-    assert order_of_takes([figures(2, 0.5, 0.2, 8), figures(3, 0.5, 0.2, 2)], own_repetition=0.2) == [0, 1]
+    assert order_of_takes([figures(2, 0.5, 0.2, 8), figures(2, 0.5, 0.2, 2)], own_repetition=0.2) == [0, 1]
+
+
+def test_the_last_bars_of_a_fragment_are_as_many_as_the_take_has_and_eight_at_least(movement):
+    assert late_bars(movement, 12) == bars_between(movement, len(movement.bars) - 12, len(movement.bars))
+    assert late_bars(movement, 1) == late_bars(movement, 8)
+    assert len(late_bars(movement, 10_000).bars) == len(movement.bars)
+
+
+def test_late_likeness_is_that_to_the_last_bars(movement):
+    """A copy of the last bars is wholly like them, and less so like the movement."""
+    found = measure(movement, late_bars(movement, 16))
+    assert found.late_likeness == pytest.approx(1)
+    assert found.likeness is not None
+    assert found.likeness < 0.95
 
 
 # takes of a model
