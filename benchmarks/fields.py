@@ -330,6 +330,7 @@ def runs(music: str, corpus: Corpus, options: argparse.Namespace) -> Iterator[Ro
         config = load_config(CONFIGS / f"{RECIPES[music]}-{decoder}.yaml", options.changes)
         of_model = {"memory": options.memory, **(QUICK if options.quick else {})}
         of_training = {"budget": options.minutes * 60, "precision": options.precision, "seed": options.seed}
+        of_training["preview"] = 0.0  # flat music has none
         for hears in {"off": (False,), "on": (True,), "both": (False, True)}[options.hearing]:
             model = config.model.model_copy(update={**of_model, "hearing": hears, "recall": options.recall})
             base = changed(config.model_copy(update={"model": model}), of_training)

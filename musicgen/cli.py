@@ -13,6 +13,7 @@ import os
 import shlex
 import sys
 import time
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -27,6 +28,8 @@ from musicgen.terminal import (
     files_bar,
     in_words,
     print_dry_run,
+    print_fillings,
+    print_harmonisations,
     print_next,
     print_skipped,
     print_table,
@@ -78,6 +81,19 @@ TemperatureOption = Annotated[
 TopKOption = Annotated[int, typer.Option("--top-k", min=0, help="draw among this many likeliest values; 0: all")]
 TopPOption = Annotated[
     float, typer.Option("--top-p", min=0.01, max=1, help="draw among the likeliest of this probability")
+]
+RemindersOption = Annotated[
+    int,
+    typer.Option(
+        "--reminders",
+        min=0,
+        metavar="TIMES",
+        help="a model that recalls is reminded of what came next until it has come so often; more leads round in "
+        "circles, 0: always",
+    ),
+]
+ExactOption = Annotated[
+    bool, typer.Option("--exact", help="draw in 32 bits, also where onnxruntime would do it faster in 8")
 ]
 MinPOption = Annotated[float, typer.Option("--min-p", min=0, max=0.99, help="drop values below this share of the best")]
 
@@ -282,7 +298,9 @@ def sample(
     top_k: TopKOption = 0,
     top_p: TopPOption = 0.98,
     min_p: MinPOption = 0.0,
+    reminders: RemindersOption = 3,
     prime: Annotated[Path | None, typer.Option(help="a score that the pieces begin with")] = None,
+    exact: ExactOption = False,
     device: DeviceOption = Device.cpu,
 ) -> None:
     """Write new pieces as MIDI (and as ABC, where the model writes ABC)."""
@@ -297,7 +315,9 @@ def sample(
             bars=bars,
             most_bars=max_bars,
             seed=seed,
-            config=SamplingConfig(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p),
+            config=SamplingConfig(
+                temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, most_recalled=reminders, exact=exact
+            ),
             prime=prime,
             device=device.value,
             progress=bar,
@@ -332,6 +352,17 @@ def finish(
         str | None,
         typer.Option(metavar="NAMES", help="who goes on, by name, with commas between; the others are silent"),
     ] = None,
+    add_part: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--add-part",
+            metavar="INSTRUMENTS",
+            help="who joins in at the seam: General MIDI names, numbers 0 to 127 or drums, with commas between",
+        ),
+    ] = None,
+    free: Annotated[
+        bool, typer.Option("--free", help="let metre, tempo and key change; left out, they go on as they were")
+    ] = False,
     recall: Annotated[
         list[str] | None,
         typer.Option(
@@ -353,6 +384,8 @@ def finish(
     top_k: TopKOption = 0,
     top_p: TopPOption = 0.95,
     min_p: MinPOption = 0.0,
+    reminders: RemindersOption = 3,
+    exact: ExactOption = False,
     device: DeviceOption = Device.cpu,
     as_json: JsonOption = False,
 ) -> None:
@@ -380,10 +413,14 @@ def finish(
             takes=takes,
             new_only=new_only,
             parts=None if parts is None else parts.split(","),
+            add=[name for names in add_part or () for name in names.split(",")],
+            free=free,
             recall=recall or (),
             adapting=adapting,
             seed=seed,
-            config=SamplingConfig(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p),
+            config=SamplingConfig(
+                temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, most_recalled=reminders, exact=exact
+            ),
             device=device.value,
             on_understood=understood,
             on_adapting=on_adapting,
@@ -397,6 +434,7 @@ def finish(
         understood_bars = report.understanding.bars
         plain = as_plain(report.takes, [str(path) for path in report.files], understood_bars, report.own, report.themes)
         plain["report"] = str(report.page)
+        plain["removed"] = [str(path) for path in report.removed]
         plain["adaptation"] = asdict(report.adaptation) if report.adaptation else None
         print(json.dumps({"understood": asdict(report.understanding), **plain}, ensure_ascii=False, indent=1))
         return
@@ -405,10 +443,116 @@ def finish(
         print(report.adaptation.in_words)
     elif adapting:
         print("not adapted: the fragment is too short")
+    for path in report.removed:
+        print(printable(f"removed {path}, a take of an earlier run"))
     print(f"report  {report.page}")
     if roll is not None:
         print(f"roll    {roll}")
-    print_next(another_go(score, checkpoint, out, takes, seed, bars, parts))
+    added = [word for names in add_part or () for word in ("--add-part", names)]
+    print_next(another_go(score, checkpoint, out, takes, seed, bars, parts, [*added, *(["--free"] if free else [])]))
+
+
+@app.command()
+def fill(
+    score: Annotated[Path, typer.Argument(metavar="SCORE", help="a score with a hole, or bars to be written anew")],
+    bars: Annotated[str, typer.Option(metavar="FIRST-LAST", help="the bars to write, counted from 1, an upbeat too")],
+    out: Annotated[Path, typer.Option(help="the file to write: .mid, .musicxml, .mxl or .abc")],
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="a model trained with training.preview; left out, the one that ships")
+    ] = None,
+    takes: Annotated[int, typer.Option(min=1, max=64, help="how many; all are kept, best first")] = 1,
+    seed: SeedOption = 0,
+    temperature: TemperatureOption = 1.0,
+    top_k: TopKOption = 0,
+    top_p: TopPOption = 0.95,
+    min_p: MinPOption = 0.0,
+    exact: ExactOption = False,
+    device: DeviceOption = Device.cpu,
+    as_json: JsonOption = False,
+) -> None:
+    """Write bars in the middle of a score, with what comes before and after in sight; all else stays as it is."""
+    from dataclasses import asdict
+
+    from musicgen import fill_and_harmonise
+    from musicgen.sampling import SamplingConfig
+
+    with bars_bar(0) as bar:
+        report = fill_and_harmonise.fill_score(
+            score,
+            checkpoint,
+            out,
+            bars=bars,
+            takes=takes,
+            seed=seed,
+            config=SamplingConfig(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, exact=exact),
+            device=device.value,
+            progress=bar,
+        )
+    if as_json:
+        made = [
+            {"file": str(path), **asdict(take.figures), "nats_after": take.nats_after}
+            for path, take in zip(report.files, report.takes, strict=True)
+        ]
+        print(json.dumps({"bars": str(report.hole), "takes": made}, ensure_ascii=False, indent=1))
+        return
+    print_fillings(report)
+    again = ["musicgen", "fill", str(score), "--bars", bars]
+    print_next(shlex.join([*again, *_another_seed(checkpoint, out, takes, seed)]))
+
+
+@app.command()
+def harmonise(
+    score: Annotated[Path, typer.Argument(metavar="MELODY", help="a score; all its parts are given")],
+    out: Annotated[Path, typer.Option(help="the file to write: .mid, .musicxml, .mxl or .abc")],
+    add_part: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--add-part",
+            metavar="INSTRUMENTS",
+            help="who plays under it: General MIDI names or numbers, with commas between; left out, violin, viola and "
+            "cello, or what the model knows",
+        ),
+    ] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="a model trained with training.preview; left out, the one that ships")
+    ] = None,
+    takes: Annotated[int, typer.Option(min=1, max=64, help="how many; all are kept, likeliest first")] = 1,
+    seed: SeedOption = 0,
+    temperature: TemperatureOption = 0.8,
+    top_k: TopKOption = 0,
+    top_p: TopPOption = 0.9,
+    min_p: MinPOption = 0.0,
+    exact: ExactOption = False,
+    device: DeviceOption = Device.cpu,
+    as_json: JsonOption = False,
+) -> None:
+    """Write other parts under a melody, or under any score; what was given stays as it is."""
+    from musicgen import fill_and_harmonise
+    from musicgen.sampling import SamplingConfig
+
+    with bars_bar(0) as bar:
+        report = fill_and_harmonise.harmonise_score(
+            score,
+            checkpoint,
+            out,
+            add=[name for names in add_part or () for name in names.split(",")],
+            takes=takes,
+            seed=seed,
+            config=SamplingConfig(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, exact=exact),
+            device=device.value,
+            progress=bar,
+        )
+    if as_json:
+        made = [
+            {"file": str(path), "nats_per_note": take.nats_per_note, "notes": take.notes}
+            for path, take in zip(report.files, report.takes, strict=True)
+        ]
+        print(json.dumps({"added": list(report.added), "takes": made}, ensure_ascii=False, indent=1))
+        return
+    print_harmonisations(report)
+    named = [word for names in add_part or () for word in ("--add-part", names)]
+    again = ["musicgen", "harmonise", str(score), *named]
+    print_next(shlex.join([*again, *_another_seed(checkpoint, out, takes, seed)]))
 
 
 @app.command()
@@ -511,7 +655,7 @@ def demo(
     from musicgen.sampling import SamplingConfig
 
     fragment, orchestra, folk = workflows.bundled(home)
-    drawing = SamplingConfig(top_p=0.95)
+    drawing = SamplingConfig(top_p=0.95, exact=True)  # the same on every machine, with onnxruntime or without
     print("1/3  writing a tune and a piece for orchestra", file=sys.stderr)
     with bars_bar(16) as bar:
         (tune,) = workflows.sample_pieces(folk, out / "tune", count=1, bars=16, seed=seed, config=drawing, progress=bar)
@@ -581,14 +725,27 @@ def _process() -> str:
 
 
 def another_go(
-    score: Path, checkpoint: Path | None, out: Path, takes: int, seed: int, bars: int | None, parts: str | None
+    score: Path,
+    checkpoint: Path | None,
+    out: Path,
+    takes: int,
+    seed: int,
+    bars: int | None,
+    parts: str | None,
+    more: Sequence[str] = (),
 ) -> str:
     """The command that finishes the same score otherwise: several takes at once, by another seed."""
     words = ["musicgen", "finish", str(score), *(["--checkpoint", str(checkpoint)] if checkpoint else [])]
+    words += [*(["--bars", str(bars)] if bars else []), *(["--parts", parts] if parts else []), *more]
+    return shlex.join([*words, *_another_seed(None, out, takes, seed)])
+
+
+def _another_seed(checkpoint: Path | None, out: Path, takes: int, seed: int) -> list[str]:
+    """The options by which a command writes other takes, beside those that are there."""
     other = (seed + 1) % 2**63
+    words = ["--checkpoint", str(checkpoint)] if checkpoint else []
     words += ["--out", str(out.with_name(f"{out.stem}-{other}{out.suffix}"))]
-    words += [*(["--bars", str(bars)] if bars else []), *(["--parts", parts] if parts else [])]
-    return shlex.join([*words, "--takes", str(max(takes, 4)), "--seed", str(other)])
+    return [*words, "--takes", str(max(takes, 4)), "--seed", str(other)]
 
 
 def _same_config(run: RunConfig, path: Path | None, changes: list[str] | None) -> str:

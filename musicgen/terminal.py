@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from musicgen.config import RunConfig
     from musicgen.corpus import FileReport
     from musicgen.dry_run import DryRun
+    from musicgen.fill_and_harmonise import FillReport, HarmoniseReport
     from musicgen.runs import TrainReport
     from musicgen.sampling import Understanding
     from musicgen.training.loop import StepReport, Trainer
@@ -262,6 +263,37 @@ def print_takes(report: FinishReport) -> None:
     print_columns([[printable(row[i]) for i in shown] for row in [TAKES_COLUMNS, *rows]], left=2)
     for line in copies_in_words(report.takes, names):
         print(printable(line))
+
+
+def print_fillings(report: FillReport) -> None:
+    """The figures of each way to fill a hole, best first, with those of what was given; and who stays silent."""
+    rows = [("take", "file", "notes", "nats a note", "of what follows", "likeness", "bars repeated", "longest quote")]
+    for number, (path, take) in enumerate(zip(report.files, report.takes, strict=True), start=1):
+        f = take.figures
+        alike = "-" if f.likeness is None else f"{f.likeness:.2f}"
+        figures = (
+            f"{take.nats_per_note:.2f}",
+            f"{take.nats_after:.2f}",
+            alike,
+            f"{f.repetition:.0%}",
+            f"{f.quoted.notes} notes",
+        )
+        rows.append((str(number), str(path), f"{take.notes:,}", *figures))
+    own = "-" if report.own.likeness is None else f"{report.own.likeness:.2f}"
+    rows.append(("given", "", f"{report.own.notes:,}", "", "", own, f"{report.own.repetition:.0%}", ""))
+    print_columns([[printable(cell) for cell in row] for row in rows], left=2)
+    print(f"bars   {report.hole} of {report.bars}, counted from 1, an upbeat too; repeats are not played out")
+    if report.silent:
+        print(printable(f"silent {', '.join(report.silent)}: no notes outside these bars to go by"))
+
+
+def print_harmonisations(report: HarmoniseReport) -> None:
+    """Each way to harmonise, likeliest first, and who was added."""
+    rows = [("take", "file", "notes", "nats a note")]
+    for number, (path, take) in enumerate(zip(report.files, report.takes, strict=True), start=1):
+        rows.append((str(number), str(path), f"{take.notes:,}", f"{take.nats_per_note:.2f}"))
+    print_columns([[printable(cell) for cell in row] for row in rows], left=2)
+    print(printable(f"added  {', '.join(report.added)}"))
 
 
 def in_words(found: dict[str, int], most: int = 8) -> str:

@@ -28,15 +28,17 @@ from musicgen.runs import TrainReport as TrainReport
 from musicgen.runs import resume_config as resume_config
 from musicgen.runs import train as train
 from musicgen.sampling import SamplingConfig, Take, Understanding, finish, sample, understand
-from musicgen.sampling.finish import MOST_BARS, make_prompt, parts_named
+from musicgen.sampling.band import parts_to_add
+from musicgen.sampling.finish import MOST_BARS, last_bars, make_prompt, parts_named
 from musicgen.sampling.recalled import check_recall, parse_recall
 from musicgen.sampling.takes import Figures, measure_own
+from musicgen.sampling.takes_files import left_over, page_path, take_paths, write_set
 from musicgen.sampling.takes_report import report_page
 from musicgen.score import Score, unfold
 from musicgen.score.themes import Theme, find_themes
 from musicgen.score.timing import for_notation
 from musicgen.tokens import TOKENIZERS, Tokenizer
-from musicgen.training.adapt import Adaptation, adapt
+from musicgen.training.adapt import Adaptation, adapt, held_out_loss
 from musicgen.training.evaluate import Evaluation, evaluate
 
 # ---------------------------------------------------------------------------------------------------------------- check
@@ -193,7 +195,7 @@ def sample_pieces(
     begin with (its bars count in `bars`).
     """
     if checkpoint is None:
-        checkpoint = shipped("orchestra") if prime is None else checkpoint_for(_one_tune(Path(prime)))
+        checkpoint = shipped("orchestra") if prime is None else checkpoint_for(one_tune(Path(prime)))
     loaded = load_checkpoint(checkpoint, choose_device(device))
     config = config or SamplingConfig()
     out = Path(out)
@@ -264,6 +266,8 @@ class FinishReport:
     checkpoint: Path
     adaptation: Adaptation | None = None
     themes: tuple[Theme, ...] = ()
+    removed: tuple[Path, ...] = ()
+    """Further takes of an earlier run of the same name, which these do not replace."""
 
 
 def shipped(name: str) -> Path:
@@ -300,6 +304,8 @@ def finish_score(
     takes: int = 1,
     new_only: bool = False,
     parts: Sequence[str] | None = None,
+    add: Sequence[str] = (),
+    free: bool = False,
     recall: Sequence[str] = (),
     adapting: bool = False,
     seed: int = 0,
@@ -311,36 +317,44 @@ def finish_score(
 ) -> FinishReport:
     """Continue `score` by `bars` bars and write it to `out`; further takes beside it as NAME-take2 and so on.
 
-    Without `bars` the model ends by itself, within `max_bars`. The figures of all takes stand in OUT.report.md.
-    MIDI continued as MIDI keeps every original event, MusicXML as MusicXML and ABC as ABC every byte of the score.
-    `new_only` writes the continuation alone, from the seam's bar on. `checkpoint` None takes the one that ships for
-    such music. `parts`: names of those that go on, the others being silent from the seam on. `recall`: bars of the
-    fragment to bring back, as "1-4@17". `adapting` tunes a copy of the model to the fragment first.
+    Without `bars` the model ends by itself, within `max_bars`. The figures of all takes stand in OUT.report.md; all of
+    these files are written or none, and further takes of an earlier run of that name go. MIDI continued as MIDI keeps
+    every original event, MusicXML as MusicXML and ABC as ABC every byte of the score. `new_only` writes the
+    continuation alone, from the seam's bar on. `checkpoint` None takes the one that ships for such music. `parts`:
+    names of those that go on, the others being silent from the seam on. `add`: instruments that join in there. `free`:
+    metre, tempo and key may change. `recall`: bars of the fragment to bring back, as "1-4@17". `adapting` tunes a copy
+    of the model to the fragment first.
     """
     score, out = Path(score), Path(out)
     if out.suffix.lower() not in WRITERS:
         raise no_writer(out)
-    targets = [out, *(out.with_name(f"{out.stem}-take{i + 1}{out.suffix}") for i in range(1, takes))]
-    page = out.with_name(f"{out.name}.report.md")
+    targets, page = take_paths(out, takes), page_path(out)
     never_over(score, [*targets, page])
     config = config or SamplingConfig()
     recalled = [parse_recall(words) for words in recall]
-    written = _one_tune(score)
+    written = one_tune(score)
     loaded = load_checkpoint(checkpoint or checkpoint_for(written), choose_device(device))
     fragment = written if loaded.tokenizer.as_written else unfold(written)
     understanding = understand(fragment)
+    added = parts_to_add(add, fragment.parts)
     in_place = not new_only and goes_on_in_place(score, out)
     if in_place:
-        check_continuation(score, written, fragment)
+        check_continuation(score, written, fragment, added)
     on_understood(understanding)
     melodies = loaded.melodies()
     seen = loaded.corpus["seen"].get("part")
     only = None if parts is None else parts_named(fragment, parts)
     check_recall(recalled, fragment, loaded.tokenizer, bars)
     model, adaptation = loaded.model, None
-    steps = make_prompt(fragment, loaded.tokenizer, seen, only).steps
+    steps = make_prompt(fragment, loaded.tokenizer, seen, only, added, free).steps
+    if added:  # of which the fragment says nothing
+        steps = make_prompt(fragment, loaded.tokenizer, seen).steps
     if adapting:
         model, adaptation = adapt(model, loaded.tokenizer, steps, seed=seed, progress=on_adapting)
+    if adaptation and adaptation.updates:
+        own_nats = adaptation.after  # of bars that the copy had not learnt yet
+    else:
+        own_nats = held_out_loss(model, loaded.tokenizer, steps, last_bars(steps, loaded.tokenizer))
     made = finish(
         fragment,
         model,
@@ -352,31 +366,49 @@ def finish_score(
         config=config,
         seen_parts=seen,
         only=only,
+        added=added,
+        free=free,
         recalled=recalled,
         melodies=melodies,
+        own_nats=own_nats,
         progress=progress,
     )
-    files = []
-    for path, take in zip(targets, made, strict=True):
-        path.parent.mkdir(parents=True, exist_ok=True)
+
+    def write(number: int, path: Path) -> None:
+        take = made[number]
         if new_only:
             write_score(_from_seam(take), path)
         elif in_place:
             write_continuation(score, fragment, take.whole, path)
         else:
             write_score(take.whole, path, mark_from=take.seam)
-        files.append(path)
-    own, themes = measure_own(fragment, melodies), find_themes(fragment)
+
+    own, themes = measure_own(fragment, melodies, own_nats), find_themes(fragment)
     length = f"{bars} bars" if bars is not None else f"up to {max_bars} bars"
     asked = (
         f"{length} asked for, {takes} take{'s' * (takes > 1)}, seed {seed}",
-        f"temperature {config.temperature:g}, top-k {config.top_k}, top-p {config.top_p:g}, min-p {config.min_p:g}",
+        f"temperature {config.temperature:g}, top-k {config.top_k}, top-p {config.top_p:g}, min-p {config.min_p:g}, "
+        f"{config.most_recalled} reminders",
         f"by the checkpoint {loaded.folder.name}, a {loaded.config.model.decoder}",
+        *([f"{', '.join(part.name for part in added)} joined in"] if added else []),
+        *(["metre, tempo and key were free to change"] if free else []),
         *(one.in_words for one in recalled),
         *([adaptation.in_words] if adaptation else ["not adapted: the fragment is too short"] if adapting else []),
     )
-    checkpoints.write_text(page, report_page(understanding, own, made, [path.name for path in files], asked, themes))
-    return FinishReport(understanding, tuple(made), tuple(files), own, page, loaded.folder, adaptation, tuple(themes))
+    text = report_page(understanding, own, made, [path.name for path in targets], asked, themes)
+    removed = left_over(out, takes)
+    write_set(targets, write, page, text, removed)
+    return FinishReport(
+        understanding,
+        tuple(made),
+        tuple(targets),
+        own,
+        page,
+        loaded.folder,
+        adaptation,
+        tuple(themes),
+        tuple(removed),
+    )
 
 
 def _from_seam(take: Take) -> Score:
@@ -479,11 +511,11 @@ def never_over(source: str | Path, targets: Sequence[Path]) -> None:
 
 def _one_score(path: Path, loaded: Checkpoint) -> Score:
     """The one piece in a file, as the checkpoint's tokenizer wants it. Raises FinishError where there are several."""
-    tune = _one_tune(path)
+    tune = one_tune(path)
     return tune if loaded.tokenizer.as_written else unfold(tune)
 
 
-def _one_tune(path: Path) -> Score:
+def one_tune(path: Path) -> Score:
     """The one piece in a file, as written. Raises FinishError where there are several."""
     tunes = read_tunes(path)
     if len(tunes) > 1:

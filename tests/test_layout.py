@@ -23,6 +23,7 @@ RUNGS = (
     ("runs",),
     ("dry_run",),
     ("workflows",),
+    ("fill_and_harmonise",),
     ("terminal",),
     ("cli",),
     ("__main__",),
@@ -57,6 +58,12 @@ def test_a_module_imports_only_from_rungs_below_its_own(path):
         if other in ("", own, "__version__"):
             continue
         assert HEIGHT[other] < HEIGHT[own], f"{own} imports {name}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: p.relative_to(PACKAGE).as_posix())
+def test_a_module_imports_no_private_name_of_another(path):
+    names = {name.rpartition(".")[2] for name in imports(path)}
+    assert not {name for name in names if name.startswith("_") and not name.startswith("__")}
 
 
 def test_the_ladder_names_every_part_of_the_package():

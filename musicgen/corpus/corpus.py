@@ -23,7 +23,7 @@ from musicgen.corpus.split import SKETCH, groups_of, split_places
 from musicgen.errors import CorpusError
 from musicgen.tokens import Tokenizer
 
-LAYOUT = 7
+LAYOUT = 8
 """Raised whenever readers or tokenizers change what they make of a file: old caches are then left alone."""
 
 STEPS, MELODIES, MANIFEST = "steps.bin", "melodies.npy", "manifest.json"

@@ -20,7 +20,7 @@ import numpy as np
 
 from musicgen.corpus.corpus import Corpus, Piece
 from musicgen.errors import ConfigError
-from musicgen.tokens import HIDDEN, NONE, Tokenizer
+from musicgen.tokens import HIDDEN, NONE, PREVIEWS, Tokenizer
 from musicgen.tokens.recall import recall as recall_steps
 
 ORDER, PLAY, NOISE = range(3)
@@ -110,6 +110,8 @@ class Streams:
     mask: share of the values in `steps` (each field of each step by itself, but for the steps that begin a piece) that
     are put out, to NONE; of one field, to the value of START, which nothing else has in mid-piece. Targets, coordinates
     and the grammar's masks stay.
+    preview: share of the plays in which music is told ahead of its turn (see tokens.bars_preview). Raises ConfigError
+    where the tokenizer has no previews.
     recall: coordinates have what the piece recalls after each step beside them (see tokens.recall).
     part: (k, n) reads the k-th of n equal shares of the rows, for the k-th of n processes, from 0.
     """
@@ -127,13 +129,19 @@ class Streams:
         hide_each: float = 0.0,
         without: Iterable[str] = (),
         mask: float = 0.0,
+        preview: float = 0.0,
         recall: bool = False,
         part: tuple[int, int] = (0, 1),
     ) -> None:
         self.corpus, self.pieces = corpus, list(pieces)
         self.streams, self.chunk = streams, chunk
         self.transpose, self.hide, self.hide_each, self.mask = transpose, hide, hide_each, mask
-        self.recall = recall
+        self.recall, self.preview = recall, preview
+        if preview and corpus.tokenizer.name not in PREVIEWS:
+            raise ConfigError(
+                f"training.preview: {preview:g}: the `{corpus.tokenizer.name}` tokenizer has no previews; set it to 0, "
+                f"or use {', '.join(PREVIEWS)}"
+            )
         self.without = coordinates_named(corpus.tokenizer, without)
         k, n = part
         self.numbers = range(streams)[k * streams // n : (k + 1) * streams // n]
@@ -186,8 +194,11 @@ class Streams:
         told = [ahead if c.ahead else other for c, other in zip(tokenizer.coordinates, others, strict=True)]
         hidden = {i for i, hides in enumerate(told) if hides} | self.without
         original = np.asarray(self.corpus.steps_of(self.pieces[piece]))
-        steps = tokenizer.transpose(original, semitones) if semitones else original
-        return read(original if steps is None else steps, tokenizer, hidden, self.recall)
+        moved = tokenizer.transpose(original, semitones) if semitones else original
+        steps = original if moved is None else moved
+        if self.preview and generator.random() < self.preview:
+            steps = PREVIEWS[tokenizer.name](steps, generator)
+        return read(steps, tokenizer, hidden, self.recall)
 
     def state(self) -> dict:
         """Plain values from which `restore` goes on exactly here."""

@@ -2,7 +2,8 @@
 
 A step has five fields, predicted in this order:
 
-    when      START, END, BAR, PART, or a position in the bar on a grid of 24 to the quarter note (triplets and 32nds)
+    when      START, END, BAR, PART, or a position in the bar on a grid of 24 to the quarter note (triplets and 32nds);
+              AHEAD and BACK where bars are told in another order, for filling and harmonising (see tokens.bars_preview)
     part      the conductor, or an instrument: a General MIDI program (or drums) and which one of its kind
     pitch     a pitch, a drum key, or what the conductor says: a metre, a key, a tempo
     duration  in grid units, exact to 8 quarters, then in quarters to 64; of a BAR, its length
@@ -34,8 +35,11 @@ from musicgen.score import NOTE, Key, Metre, Score, Tempo, quantise, unfold
 from musicgen.score.edit import changes, from_zero, merge_doubled
 from musicgen.score.score import MINOR_MODES
 from musicgen.tokens.bars_grammar import BarsCursor
+from musicgen.tokens.bars_preview import GIVEN_AHEAD, PREVIEW, follow, in_order
 from musicgen.tokens.bars_rows import encode_rows
 from musicgen.tokens.bars_vocabulary import (
+    AHEAD,
+    BACK,
     BAR,
     BARS_LEFT,
     CONDUCTOR,
@@ -174,7 +178,7 @@ class BarsTokenizer:
 
     def decode(self, steps: np.ndarray) -> Score:
         """The score of steps (T, 5); parts are those of PART steps and notes. Without END, up to the last bar's end."""
-        steps = np.asarray(steps, dtype=np.int64)
+        steps = in_order(np.asarray(steps, dtype=np.int64))
         when, part, pitch = steps[:, 0], steps[:, 1], steps[:, 2]
         is_bar = when == BAR
         if not is_bar.any():
@@ -213,23 +217,29 @@ class BarsTokenizer:
         )
 
     def locate(self, steps: np.ndarray) -> np.ndarray:
-        """(T, 4) int16: beat (1 + position), bar_length (in units), bars_left (1 + how many), instrument (1 + kind).
+        """(T, 5) int16: beat (1 + position), bar_length (in units), bars_left (1 + how many), instrument (1 + kind),
+        order (see tokens.bars_preview).
 
-        Beat and bar_length are 0 before the first bar, instrument is 0 after a step that is no instrument's.
+        Beat and bar_length are 0 before the first bar, instrument is 0 after a step that is no instrument's. In a hole
+        bars_left are those of the hole, elsewhere those of the piece.
         """
         when = np.asarray(steps[:, 0], dtype=np.int64)
+        course = follow(steps)
+        begun = course.bar > 0
+        rows = np.arange(len(when))
+        opens = (when == BAR) | (when == AHEAD) | (when == BACK)
+        latest = np.maximum.accumulate(np.where((when >= POSITION) | opens, rows, -1))
+        beat = np.where(begun, 1 + np.where(opens, 0, when - POSITION)[np.maximum(latest, 0)], 0)
         is_bar = when == BAR
-        bar = np.cumsum(is_bar)
-        total = int(bar[-1]) if len(bar) else 0
-        lengths = np.concatenate(([0], steps[is_bar, 3]))
-        placed = (when >= POSITION) | is_bar
-        latest = np.maximum.accumulate(np.where(placed, np.arange(len(when)), -1))
-        position = np.where(is_bar, 0, when - POSITION)
-        beat = np.where(latest >= 0, 1 + position[np.maximum(latest, 0)], 0)
-        left = np.where(bar > 0, 1 + np.minimum(total - bar, BARS_LEFT), 1 + min(total, BARS_LEFT))
+        any_bar = np.maximum.accumulate(np.where(is_bar, rows, -1))
+        ahead = (course.order == GIVEN_AHEAD) | (course.order == PREVIEW)
+        own_bar = np.maximum.accumulate(np.where(is_bar & ~ahead, rows, -1))
+        bar = np.where(ahead, any_bar, own_bar)
+        length = np.where(begun, np.asarray(steps[:, 3], dtype=np.int64)[np.maximum(bar, 0)], 0)
+        left = 1 + np.minimum(course.left, BARS_LEFT)
         part = np.asarray(steps[:, 1], dtype=np.int64)
         instrument = np.where(part >= INSTRUMENT, 1 + (part - INSTRUMENT) // INSTANCES, 0)
-        return np.stack([beat, lengths[bar], left, instrument], axis=1).astype(np.int16)
+        return np.stack([beat, length, left, instrument, course.order], axis=1).astype(np.int16)
 
     def is_note(self, steps: np.ndarray) -> np.ndarray:
         """(T,) bool."""
@@ -237,7 +247,7 @@ class BarsTokenizer:
 
     def bars_begun(self, steps: np.ndarray) -> np.ndarray:
         """(T,) int64."""
-        return np.cumsum(steps[:, 0] == BAR)
+        return follow(steps).bar
 
     def masks(self, steps: np.ndarray, coordinates: np.ndarray, start: int, stop: int) -> dict[int, np.ndarray]:
         """{field: (stop - start, size) bool}: what the fields when, part and pitch of steps start..stop-1 may be.
@@ -250,7 +260,9 @@ class BarsTokenizer:
         position = np.maximum(beat - 1, 0)
         place = np.arange(WHEN_FIELD.size) - POSITION
         when = (place < 0) | ((place >= position[:, None]) & (place < bar_length[:, None]))
-        when[:, [NONE, START]] = False
+        when[:, [NONE, START, AHEAD, BACK]] = False
+        given = np.isin(wanted[:, 0], (AHEAD, BACK))  # where the order changes is told, not foretold
+        when[given] = np.arange(WHEN_FIELD.size) == wanted[given, :1]
 
         same = (wanted[:, 0] - POSITION == position) & (before[:, 0] >= POSITION)
         roster = np.zeros(PART_FIELD.size, dtype=bool)

@@ -7,14 +7,18 @@ bars of odd length: it refuses only what `decode` could not place.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from musicgen.errors import TokenError
-from musicgen.formats.instruments import playing_range
-from musicgen.score.general_midi import DRUM_KIT
+from musicgen.tokens.bars_chord import ClosingChord
+from musicgen.tokens.bars_preview import BENEATH, GIVEN_AHEAD, HOLE, IN_ORDER, PREVIEW
 from musicgen.tokens.bars_vocabulary import (
+    AHEAD,
+    BACK,
     BAR,
     BARS_LEFT,
     CONDUCTOR,
@@ -25,7 +29,6 @@ from musicgen.tokens.bars_vocabulary import (
     INSTANCES,
     INSTRUMENT,
     KEY,
-    KINDS,
     LONGEST_BAR,
     MAX_PARTS,
     METRE,
@@ -34,38 +37,21 @@ from musicgen.tokens.bars_vocabulary import (
     PART,
     PART_FIELD,
     PITCH,
-    PITCH_FIELD,
     POSITION,
     START,
     TEMPO,
+    USUAL_RANGES,
     duration_class,
+    is_drum,
 )
 from musicgen.tokens.ending import Ending, usual_low
 
-CHORD_NOTES = 4
-"""Notes that one part plays of the chord that closes a piece, at most."""
-STILL_PLAYING = 2
-"""Who has played in so many bars before the last plays the chord that closes the piece."""
+CHORD_GAP = 3
+"""Semitones between two notes that a part strikes together beneath a melody, at least."""
 
 _SHORTEST_METRE = int(METRE_UNITS.min())
 _VALUES = np.arange(PART_FIELD.size)
 _FIRST_OF_KIND = (_VALUES >= INSTRUMENT) & ((_VALUES - INSTRUMENT) % INSTANCES == 0)
-
-
-def _is_drum(part: int) -> bool:
-    """Whether a value of field `part` is a drum kit."""
-    return (part - INSTRUMENT) // INSTANCES == KINDS - 1
-
-
-def _usual_range(part: int) -> tuple[int, int]:
-    """What an instrument plays, within a piano's compass; of drums, the keys that General MIDI names."""
-    if part < INSTRUMENT or _is_drum(part):
-        return min(DRUM_KIT), max(DRUM_KIT)
-    low, high = playing_range((part - INSTRUMENT) // INSTANCES)
-    return max(low, 21), min(high, 108)
-
-
-_RANGES = tuple(_usual_range(part) for part in range(PART_FIELD.size))
 
 
 class BarsCursor:
@@ -75,7 +61,12 @@ class BarsCursor:
     `not_before` is the first position of the current bar at which a note may start (a seam);
     `ranges` maps a value of field `part` to the lowest and highest MIDI pitch it may play, where that is not the usual,
     `most` to how many notes it may strike at once, where that is bounded;
-    `ending` is the chord that the last bar is to be; the parts in `must_play` that have not played by then, play it.
+    `ending` is the chord that the last bar is to be; the parts in `must_play` that have not played by then, play it;
+    `lengths` maps a bar (from 1) to its length in units, where that is settled;
+    with `close` the walk is done once a hole is filled; those of `band` are never silent in it for longer than a bar;
+    `company` is who plays beneath what a preview told, and how: what was told comes again just so.
+
+    `bar` is the bar that the last step stands in, in a preview too (see tokens.bars_preview).
     """
 
     def __init__(self, bars: int | None = None) -> None:
@@ -88,10 +79,11 @@ class BarsCursor:
         self.most: dict[int, int] = {}
         self.together = 0  # notes of the last part at this position so far
         self.ending: Ending | None = None
-        self.chord: _Chord | None = None
+        self.chord: ClosingChord | None = None
         self.must_play: set[int] = set()
         self.played: dict[int, int] = {}  # part -> the bar it last played in
         self.usual: dict[int, float] = {}  # part -> MIDI pitch of its lower notes, up to the seam
+        self.sounds: dict[int, int] = {}  # part -> when its last note ends, in units from the start of the bar
         self.release = 0  # when the last of the notes so far ends, in units from the start of the bar
         self.metre: tuple[int, int] | None = None
         self.metre_units = 0
@@ -102,6 +94,15 @@ class BarsCursor:
         self.metre_due = False
         self.steady = False
         self.not_before = 0
+        self.lengths: dict[int, int] = {}
+        self.close = False
+        self.at_barline = False
+        self.company: Company | None = None
+        self.band: set[int] = set()
+        self.waiting: set[int] = set()  # who is to play at the first chance
+        self.line = 0  # the pitch of the last note that came again after a preview
+        self.order = IN_ORDER
+        self.block: _Block | None = None  # what is told in another order just now
 
     def keep_course(self) -> None:
         """From here on: the same metre, key, tempo and roster."""
@@ -113,9 +114,12 @@ class BarsCursor:
         self.must_play &= set(parts)
 
     def coordinates(self) -> tuple[int, ...]:
-        left = 0 if self.bars is None else 1 + min(max(self.bars - self.bar, 0), BARS_LEFT)
+        if self.order == HOLE and self.block is not None:
+            left = 1 + min(self.block.until - 1 - self.bar, BARS_LEFT)
+        else:
+            left = 0 if self.bars is None else 1 + min(max(self.bars - self.bar, 0), BARS_LEFT)
         instrument = 1 + (self.player - INSTRUMENT) // INSTANCES if self.player >= INSTRUMENT else 0
-        return (1 + self.position if self.bar else 0, self.bar_units, left, instrument)
+        return (1 + self.position if self.bar else 0, self.bar_units, left, instrument, self.order)
 
     def allowed(self, chosen: Sequence[int]) -> np.ndarray:
         """(size,) bool for field number len(chosen); see tokens.tokenizer.Cursor."""
@@ -123,8 +127,12 @@ class BarsCursor:
         mask = np.zeros(FIELDS[field].size, dtype=bool)
         if self.ending is not None and self.bar == self.bars and not self.metre_due and field < len(FIELDS) - 1:
             if self.chord is None:
-                self.chord = _Chord(self, self.ending)
+                self.chord = ClosingChord(self, self.ending)
             self.chord.allow(mask, chosen)
+            return mask
+        due = self._due()
+        if due is not None and field > 1 and tuple(chosen[:2]) == due[:2]:
+            mask[due[field]] = True
             return mask
         (self._when, self._part, self._pitch, self._duration, self._velocity)[field](mask, *chosen)
         return mask
@@ -140,8 +148,19 @@ class BarsCursor:
         first = max(self.position, self.not_before)
         if first == self.position and not self._parts_here().any():
             first += 1
-        mask[POSITION + first : POSITION + self.bar_units] = True
-        more = self.bars is None or self.bar < self.bars
+        due = self._due()
+        if self._must_enter(POSITION + self.position) and (self.order == HOLE or self.last != (0, 0)):
+            mask[POSITION + self.position] = True
+            return
+        if due is not None:
+            mask[min(POSITION + first, due[0]) : due[0] + 1] = True
+            return
+        closing = self._closes(POSITION + self.position)
+        mask[POSITION + first : POSITION + (self.position + 1 if closing else self.bar_units)] = True
+        if self._must_wait():
+            mask[POSITION + first : POSITION + self.bar_units] = True
+            return
+        more = self.bars is None or self._next_bar() <= self.bars
         mask[BAR] = more
         mask[END] = (self.bars is None and self.notes > 0) or not more
         if self.ending is not None and more and self.release > self.bar_units:
@@ -157,8 +176,17 @@ class BarsCursor:
         elif when - POSITION == self.position:
             mask |= self._parts_here()
         else:
-            mask[self.roster] = True
+            mask[list(self._players())] = True
             mask[CONDUCTOR] = not self.steady
+        if when >= POSITION:
+            due = self._due()
+            here = due is not None and due[0] == when
+            needed = {due[1]} if due is not None and here else set()
+            mask[list(needed)] = True
+            if self._must_enter(when):
+                needed |= self.waiting
+            if needed:
+                mask[min(needed) + 1 :] = False
 
     def _pitch(self, mask: np.ndarray, when: int, part: int) -> None:
         if when < POSITION:
@@ -174,14 +202,20 @@ class BarsCursor:
             mask[KEY:TEMPO] = said < KEY
             mask[TEMPO:] = said < TEMPO
             return
-        low, high = self._range(part)
+        low, high = self._compass(part, when)
         if here and self.last[0] == part and part >= INSTRUMENT:
-            low = max(low, self.last[1] + 1)
+            low = max(low, self.last[1] + self._gap(part))
+        high = max(low, high)
         mask[low : high + 1] = True
+        final = self.company.final if self.company is not None and self._closes(when) else None
+        if final is not None and not is_drum(part) and self._last_told() in final:
+            mask[PITCH : PITCH + 128] = final.within(low - PITCH, high - PITCH)
 
     def _duration(self, mask: np.ndarray, when: int, part: int, pitch: int) -> None:
         if when == BAR:
-            if self.metre is None:
+            if self._next_bar() in self.lengths:
+                mask[self.lengths[self._next_bar()]] = True
+            elif self.metre is None:
                 mask[1 : LONGEST_BAR + 1] = True  # a pickup may have any length; its metre is the next step
             elif self.steady:
                 mask[self.metre_units] = True
@@ -189,6 +223,8 @@ class BarsCursor:
                 mask[METRE_UNITS] = True
         elif when < POSITION or part == CONDUCTOR:
             mask[0] = True
+        elif self._closes(when):
+            mask[duration_class(self.bar_units - (when - POSITION), round_down=True)] = True
         else:
             mask[1:] = True
             if self.ending is not None:  # nothing sounds into the last bar, which may be the one after the next
@@ -196,8 +232,7 @@ class BarsCursor:
                 bar = self.metre_units if self.steady else _SHORTEST_METRE
                 mask[1:] = DURATIONS[1:] <= self.bar_units - (when - POSITION) + bars * bar
             elif self.bars is not None:
-                room = self.bar_units - (when - POSITION) + max(self.bars - self.bar, 0) * self.metre_units
-                mask[1:] = DURATIONS[1:] <= room
+                mask[1:] = DURATIONS[1:] <= self.bar_units - (when - POSITION) + self._room_after()
 
     def _velocity(self, mask: np.ndarray, when: int, part: int, pitch: int, duration: int) -> None:
         plays = when >= POSITION and part >= INSTRUMENT
@@ -207,11 +242,12 @@ class BarsCursor:
     def advance(self, step: Sequence[int]) -> None:
         """Take a step (5 values). Raises TokenError for what could not be decoded."""
         when, part, pitch, duration, velocity = (int(v) for v in step)
-        for field, value in zip(FIELDS, step, strict=True):
-            if not 0 <= value < field.size:
-                raise TokenError(f"bar {self.bar}: {value} is no value of {field.name}")
+        for known, value in zip(FIELDS, step, strict=True):
+            if not 0 <= value < known.size:
+                raise TokenError(f"bar {self.bar}: {value} is no value of {known.name}")
         if self.done:
             raise TokenError(f"bar {self.bar}: a step after the end")
+        at_barline, self.at_barline = self.at_barline, when == BAR
         if when == END:
             if not self.bar:
                 raise TokenError("bar 0: END before the first bar")
@@ -223,15 +259,32 @@ class BarsCursor:
         elif when == BAR:
             if not 1 <= duration <= LONGEST_BAR:
                 raise TokenError(f"bar {self.bar + 1}: {duration} is no length of a bar")
-            self.bar += 1
+            self._begin_bar()
             self.release -= self.bar_units
+            self.sounds = {part: left - self.bar_units for part, left in self.sounds.items() if left > self.bar_units}
             self.bar_units = duration
+            self._await_band()
             self.position, self.last = 0, (0, 0)
             if self.bar > 1:
                 self.not_before = 0
             self.metre_due = self.metre is None or duration != self.metre_units
             if self.steady:
                 self.metre_due = False
+        elif when == AHEAD:
+            if not at_barline or self.order != IN_ORDER:
+                raise TokenError(f"bar {self.bar}: AHEAD, and it comes right after a BAR step that stands in order")
+            self.order = GIVEN_AHEAD if duration else PREVIEW
+            metre = self.metre, self.metre_units
+            held = self.played.copy(), self.sounds.copy()
+            self.block = _Block(self.bar, duration, self.bar_units, metre, self.metre_due, *held)
+        elif when == BACK:
+            if (
+                self.block is None
+                or self.order not in (GIVEN_AHEAD, PREVIEW)
+                or not self.block.told + (not self.block.hole)
+            ):
+                raise TokenError(f"bar {self.bar}: BACK, and no bar has been told ahead")
+            self._go_back(self.block)
         elif when >= POSITION:
             position = when - POSITION
             if not self.bar or position >= self.bar_units or position < self.position:
@@ -241,17 +294,24 @@ class BarsCursor:
             if part != CONDUCTOR:
                 if part not in self.roster:
                     raise TokenError(f"bar {self.bar}: a note for part {part}, which is not in the roster")
-                base = DRUM if _is_drum(part) else PITCH
+                base = DRUM if is_drum(part) else PITCH
                 if not base <= pitch < base + 128 or not duration or not velocity:
                     raise TokenError(f"bar {self.bar}: a note of part {part} without pitch, duration or velocity")
                 self.notes += 1
                 self.release = max(self.release, position + int(DURATIONS[duration]))
+                self.sounds[part] = max(self.sounds.get(part, 0), position + int(DURATIONS[duration]))
                 self.played[part] = self.bar
                 if not self.steady:
                     self.usual[part] = usual_low(self.usual.get(part), pitch - base)
                 self.must_play.discard(part)
+                self.waiting.discard(part)
                 if self.chord is not None:
                     self.chord.take(part)
+            if self.block is not None and self.order == PREVIEW:
+                self.block.given.append((self.bar, (when, part, pitch, duration, velocity)))
+            elif self._due() == (when, part, pitch, duration, velocity) and self.block is not None:
+                self.block.given.popleft()
+                self.line = pitch if part != CONDUCTOR else self.line
             if position > self.position:
                 self.position, self.last = position, (0, 0)
             self.metre_due = False
@@ -264,19 +324,127 @@ class BarsCursor:
             raise TokenError(f"bar {self.bar}: {when} is no value of when")
         self.player = part
 
+    def _begin_bar(self) -> None:
+        """Count a BAR step; behind the hole, or what the preview told, all is in order again."""
+        self.bar = self._next_bar()
+        block = self.block
+        if block is None:
+            return
+        if self.order in (GIVEN_AHEAD, PREVIEW):
+            block.told += 1
+        elif self.bar >= block.until:
+            self.done = self.order == HOLE and self.close
+            self.order, self.block = IN_ORDER, None
+
+    def _next_bar(self) -> int:
+        """The bar that a BAR step begins."""
+        block = self.block
+        if block is not None and self.order == GIVEN_AHEAD and not block.told:
+            return block.bar + block.hole
+        return self.bar + 1
+
+    def _go_back(self, block: _Block) -> None:
+        """To the bar before which AHEAD stood, and to what held there."""
+        self.order = HOLE if block.hole else BENEATH
+        self.bar, self.bar_units = block.bar, block.units
+        self.position, self.last, self.metre_due = 0, (0, 0), block.metre_due
+        self.metre, self.metre_units = block.metre
+        self.played, self.sounds = block.played, block.sounds
+        self.release = max(self.sounds.values(), default=0)
+        block.opening = next(((bar, step[0]) for bar, step in block.given if step[1] != CONDUCTOR), None)
+        self.waiting = set(self.company.parts) if self.company is not None and self.order == BENEATH else set()
+
+    def _due(self) -> tuple[int, ...] | None:
+        """The next step of this bar that was told in the preview, and comes again before anything after it."""
+        block = self.block
+        if block is None or self.order != BENEATH or not block.given or block.given[0][0] != self.bar:
+            return None
+        return block.given[0][1]
+
+    def _closes(self, when: int) -> bool:
+        """Whether a note at `when` is struck with the last of a melody that is harmonised, or after it."""
+        if self.order != BENEATH or self.bar != self.bars or self.company is None or self.block is None:
+            return False
+        return all(step[0] <= when for _, step in self.block.given)
+
+    def _last_told(self) -> int:
+        """MIDI pitch of what a preview told and is still to come, or of what came last; below 0 for drums, or none."""
+        line = next((step[2] for _, step in self.block.given if step[1] != CONDUCTOR), self.line) if self.block else 0
+        return line - PITCH if PITCH <= line < DRUM else -1
+
+    def _ceiling(self, when: int) -> int:
+        """The value of field `pitch` above which nobody else plays: what the line to be harmonised has; 0: no bound."""
+        if self.company is None or not self.company.under or self.order != BENEATH:
+            return 0
+        due = self._due()
+        sounds = due is not None and due[0] == when and due[1] != CONDUCTOR
+        return due[2] if due is not None and sounds else self.line
+
+    def _await_band(self) -> None:
+        """At the beginning of a bar in the hole: who has been silent for the whole bar before it is to play."""
+        if self.order == HOLE and self.close:
+            silent = {part for part in self.band if self.played.get(part, 0) < self.bar - 1}
+            self.waiting = silent - self.sounds.keys()
+
+    def _must_wait(self) -> bool:
+        """Whether the bar can't be left: the last of a block in which somebody who is awaited has not played yet."""
+        block = self.block
+        if block is None or not self.waiting or self.order != BENEATH:
+            return False
+        return self.bar == block.until - 1
+
+    def _must_enter(self, when: int) -> bool:
+        """Whether all who are awaited play at `when`.
+
+        In a hole on the first beat; beneath a melody with the first note that the preview told, or else at the last.
+        """
+        if not self.waiting or self.block is None or self.order not in (HOLE, BENEATH):
+            return False
+        if self.order == HOLE:
+            return when == POSITION
+        if (self.bar, when) == self.block.opening:
+            return True
+        return self._must_wait() and (when - POSITION == self.bar_units - 1 or self._closes(when))
+
+    def _room_after(self) -> int:
+        """Units after this bar in which what is struck in it may still sound: to the end of the hole, or the piece."""
+        last = self.bars or 0
+        if self.order == HOLE and self.block is not None:
+            last = self.block.until - 1
+        if not self.lengths:
+            return max(last - self.bar, 0) * self.metre_units
+        return sum(self.lengths.get(bar, self.metre_units) for bar in range(self.bar + 1, last + 1))
+
+    def _players(self) -> Sequence[int]:
+        """Who may play here."""
+        return self.roster if self.order != BENEATH or self.company is None else self.company.parts
+
     def _range(self, part: int) -> tuple[int, int]:
         """Lowest and highest value of field `pitch` for an instrument."""
-        base = DRUM if _is_drum(part) else PITCH
-        low, high = self.ranges.get(part) or _RANGES[part]
+        base = DRUM if is_drum(part) else PITCH
+        low, high = self.ranges.get(part) or USUAL_RANGES[part]
         return base + low, base + high
+
+    def _compass(self, part: int, when: int) -> tuple[int, int]:
+        """The same where it plays beneath a melody: not above what that has there, where it can."""
+        low, high = self._range(part)
+        ceiling = self._ceiling(when) if not is_drum(part) else 0
+        return low, ceiling if low <= ceiling < high else high
+
+    def _gap(self, part: int) -> int:
+        """Semitones between two notes of a part's chord, at least: who plays beneath a melody strikes no clusters."""
+        beneath = self.order == BENEATH and self.company is not None and part in self.company.parts
+        return CHORD_GAP if beneath and not is_drum(part) else 1
 
     def _parts_here(self) -> np.ndarray:
         """(size of part,) bool: who may still play at the current position, after the last step there."""
         mask = np.zeros(PART_FIELD.size, dtype=bool)
         part, pitch = self.last
-        for member in self.roster:
-            more = member == part and pitch < self._range(member)[1] and self.together < self.most.get(member, 128)
-            mask[member] = member > part or more
+        for member in self._players():
+            mask[member] = member > part
+            if member == part:
+                room = pitch + self._gap(part) <= self._compass(part, POSITION + self.position)[1]
+                mask[member] = room and self.together < self.most.get(member, 128)
         if not self.steady:
             mask[CONDUCTOR] = part == 0 or (part == CONDUCTOR and pitch < TEMPO)
         return mask
@@ -293,86 +461,39 @@ class BarsCursor:
         return mask
 
 
-class _Chord:
-    """The last bar of a piece with an ending: what may still come of its chord.
+@dataclass(frozen=True)
+class Company:
+    """Who plays beneath what a preview told, and comes again: values of field `part`.
 
-    All strike it together, as soon as there is room in the bar, and hold it to the end: those who have played of late
-    or were to play and have not, and who else of the roster will. The root lies lowest; of three or more, one in the
-    middle has the third, so that it is a chord.
+    All of them strike with its first note in every block of bars, and with its last one, which they hold to the end.
+    under: none of them strikes a pitch above it, where their instruments can play below it. final: the chord of which
+    they play with its last note, if that belongs to it.
     """
 
-    def __init__(self, cursor: BarsCursor, ending: Ending) -> None:
-        self.cursor = cursor
-        first = max(cursor.position, cursor.not_before)
-        self.place = first + (first == cursor.position and cursor.last[0] >= INSTRUMENT)
-        self.room = cursor.bar_units - self.place
-        self.struck: dict[int, int] = {}  # part -> its notes of the chord so far
-        since = cursor.bar - STILL_PLAYING
-        due = {part for part in cursor.roster if part in cursor.must_play or cursor.played.get(part, -1) >= since}
-        ranges = {part: cursor.ranges.get(part) or _RANGES[part] for part in cursor.roster}
-        pitched = [part for part in cursor.roster if not _is_drum(part)]
-        sounding = [part for part in pitched if part in due] or pitched
-        self.root = ending.root({part: ranges[part] for part in sounding}, cursor.usual)
-        if self.root is not None:
-            due.add(self.root[0])
-        self.due = sorted(due)  # who must still strike
-        self.tones: dict[int, np.ndarray] = {}  # part -> (size of pitch,) bool: what it may play
-        self.first: dict[int, np.ndarray] = {}  # the same of its first note, where that is settled
-        for part, (low, high) in ranges.items():
-            tones = np.zeros(PITCH_FIELD.size, dtype=bool)
-            if _is_drum(part):
-                tones[DRUM + low : DRUM + high + 1] = True
-            else:
-                tones[PITCH : PITCH + 128] = ending.within(low, high)
-                if self.root is not None:
-                    tones[: PITCH + self.root[1]] = False
-            self.tones[part] = tones
-        others = {p: self.tones[p][PITCH : PITCH + 128] for p in pitched if p in due and p != (self.root or (0,))[0]}
-        third = ending.who_has_the_third(others, cursor.usual)
-        if third is not None:
-            self.first = {third: np.zeros(PITCH_FIELD.size, dtype=bool)}
-            self.first[third][PITCH : PITCH + 128] = others[third] & ending.thirds
+    parts: tuple[int, ...]
+    under: bool = False
+    final: Ending | None = None
 
-    def take(self, part: int) -> None:
-        """A part has struck a note of the chord."""
-        self.struck[part] = self.struck.get(part, 0) + 1
-        if part in self.due:
-            self.due.remove(part)
 
-    def allow(self, mask: np.ndarray, chosen: Sequence[int]) -> None:
-        """Fill the mask of field number len(chosen), which is not the velocity."""
-        if not chosen:
-            more = self.room > 0 and bool(self._players())
-            if more:
-                mask[POSITION + self.place] = True
-            mask[END] = not (more and self.due)
-        elif chosen[0] == END:
-            mask[0] = True
-        elif len(chosen) == 1:
-            mask[self._players()] = True
-        elif len(chosen) == 2:
-            part = chosen[1]
-            if part in self.struck:
-                above = self.cursor.last[1] + 1
-                mask[above:] = self.tones[part][above:]
-            elif self.root is not None and part == self.root[0]:
-                mask[PITCH + self.root[1]] = True
-            else:
-                mask |= self.first.get(part, self.tones[part])
-        elif _is_drum(chosen[1]):
-            mask[1:] = DURATIONS[1:] <= self.room
-        else:
-            mask[duration_class(self.room, round_down=True)] = True
+@dataclass
+class _Block:
+    """A preview and the bars that it is for: see tokens.bars_preview.Block. `told`: BAR steps of it so far."""
 
-    def _players(self) -> list[int]:
-        """Who may strike next: parts in their order, none passed over that must, each a few notes at most."""
-        part, pitch = self.cursor.last if self.struck else (0, 0)
-        upto = self.due[0] if self.due else PART_FIELD.size
-        players = [member for member in self.cursor.roster if part < member <= upto and self.tones[member].any()]
-        if (
-            part
-            and self.struck[part] < min(CHORD_NOTES, self.cursor.most.get(part, CHORD_NOTES))
-            and self.tones[part][pitch + 1 :].any()
-        ):
-            players.append(part)
-        return players
+    bar: int
+    hole: int
+    units: int
+    metre: tuple[tuple[int, int] | None, int]
+    metre_due: bool
+    played: dict[int, int]
+    sounds: dict[int, int]
+    told: int = 0
+    given: deque[tuple[int, tuple[int, ...]]] = field(default_factory=deque)
+    """(bar, step) of what a preview of the same bars told and has not come again."""
+
+    opening: tuple[int, int] | None = None
+    """Bar and `when` of the first note that a preview of the same bars told."""
+
+    @property
+    def until(self) -> int:
+        """The bar before which all is in order again."""
+        return self.bar + (self.hole or self.told + 1)

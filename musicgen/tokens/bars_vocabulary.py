@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from musicgen.formats.instruments import playing_range
 from musicgen.score import DRUM_PROGRAM, TICKS_PER_QUARTER, Key, Part
 from musicgen.score.edit import transpose_fifths
-from musicgen.score.general_midi import DRUM_NAMES, PITCH_NAMES, PROGRAM_NAMES
+from musicgen.score.general_midi import DRUM_KIT, DRUM_NAMES, PITCH_NAMES, PROGRAM_NAMES
 from musicgen.tokens.tokenizer import Coordinate, Field
 
 GRID = 24
@@ -23,7 +24,7 @@ KINDS = 129  # 128 programs, then drums
 MAX_PARTS = 64
 
 # field `when`
-START, END, BAR, PART, POSITION = 1, 2, 3, 4, 5
+START, END, BAR, PART, AHEAD, BACK, POSITION = 1, 2, 3, 4, 5, 6, 7
 # field `part`
 CONDUCTOR, INSTRUMENT = 1, 2
 DRUM_PARTS = INSTRUMENT + (KINDS - 1) * INSTANCES
@@ -48,7 +49,7 @@ DURATIONS = np.concatenate(([0], np.arange(1, EXACT_DURATION + 1), np.arange(9, 
 VELOCITIES = np.array([0, 16, 33, 49, 64, 80, 96, 112, 124])
 """Velocity class -> MIDI velocity, ppp to fff."""
 
-WHEN_FIELD = Field("when", ("-", "START", "END", "BAR", "PART", *map(str, range(LONGEST_BAR))))
+WHEN_FIELD = Field("when", ("-", "START", "END", "BAR", "PART", "AHEAD", "BACK", *map(str, range(LONGEST_BAR))))
 PART_FIELD = Field(
     "part", ("-", "conductor", *(f"{kind} {i + 1}" for kind in (*PROGRAM_NAMES, "Drums") for i in range(INSTANCES)))
 )
@@ -73,6 +74,7 @@ COORDINATES = (
     Coordinate("bar_length", 1 + LONGEST_BAR),
     Coordinate("bars_left", 2 + BARS_LEFT, ahead=True),
     Coordinate("instrument", 1 + KINDS),
+    Coordinate("order", 6),
 )
 
 TRANSPOSED_KEYS = np.array([[KEYS.index((transpose_fifths(f, s), mode)) for f, mode in KEYS] for s in range(12)])
@@ -111,3 +113,20 @@ def velocity_class(velocity) -> np.ndarray:
 
 def tempo_class(bpm: float) -> int:
     return int(np.abs(np.log(np.array(TEMPI) / bpm)).argmin())
+
+
+def is_drum(part: int) -> bool:
+    """Whether a value of field `part` is a drum kit."""
+    return (part - INSTRUMENT) // INSTANCES == KINDS - 1
+
+
+def _usual_range(part: int) -> tuple[int, int]:
+    """What an instrument plays, within a piano's compass; of drums, the keys that General MIDI names."""
+    if part < INSTRUMENT or is_drum(part):
+        return min(DRUM_KIT), max(DRUM_KIT)
+    low, high = playing_range((part - INSTRUMENT) // INSTANCES)
+    return max(low, 21), min(high, 108)
+
+
+USUAL_RANGES = tuple(_usual_range(part) for part in range(PART_FIELD.size))
+"""Value of field `part` -> lowest and highest MIDI pitch that it usually plays."""

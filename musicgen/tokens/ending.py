@@ -37,6 +37,10 @@ class Ending:
         """(128,) bool: MIDI pitches that belong to the chord."""
         return np.isin(np.arange(128) % 12, self.triad)
 
+    def __contains__(self, pitch: int) -> bool:
+        """Whether a MIDI pitch belongs to the chord."""
+        return pitch >= 0 and pitch % 12 in self.triad
+
     def within(self, low: int, high: int) -> np.ndarray:
         """(128,) bool: its pitches from `low` to `high`; where none lies there, those nearest to one. Never empty."""
         found = np.zeros(128, dtype=bool)

@@ -16,9 +16,9 @@ import numpy as np
 import torch
 
 from musicgen.corpus import Corpus, Piece
-from musicgen.corpus.streams import read
+from musicgen.decoders.likelihood import nats_of
 from musicgen.decoders.model import Model
-from musicgen.tokens import HIDDEN, Tokenizer
+from musicgen.tokens import Tokenizer
 from musicgen.training.config import TrainingConfig
 from musicgen.training.loop import Trainer
 
@@ -102,31 +102,10 @@ def adapt(
     return trainer.model.eval(), made
 
 
-@torch.no_grad()
 def held_out_loss(model: Model, tokenizer: Tokenizer, steps: np.ndarray, first: int) -> float:
     """Nats a note of the steps from number `first` on, all before them being known and how many follow being not."""
-    was_training = model.training
-    model.eval()
-    device = next(model.parameters()).device
-    reading = read(steps, tokenizer, recall=model.recall is not None)
-    coordinates = reading.coordinates.copy()
-    coordinates[:, [i for i, c in enumerate(tokenizer.coordinates) if c.ahead]] = HIDDEN
-    state, nats = model.initial_state(1), 0.0
-    for at in range(0, len(steps) - 1, 256):
-        stop = min(at + 256, len(steps) - 1)
-        rows = [
-            np.asarray(a, dtype=np.int64)[None]
-            for a in (steps[at:stop], coordinates[at:stop], steps[at + 1 : stop + 1])
-        ]
-        inputs, places, targets = (torch.from_numpy(a).to(device) for a in rows)
-        outputs, state = model(inputs, places, state)
-        counted = torch.arange(at + 1, stop + 1, device=device)[None] >= first
-        if counted.any():
-            found = tokenizer.masks(reading.steps, reading.coordinates, at + 1, stop + 1)
-            masks = {field: torch.from_numpy(mask)[None].to(device) for field, mask in found.items()}
-            nats += float(model.head.nll(outputs, targets, counted, masks).double().sum())
-    model.train(was_training)
-    return nats / max(int(reading.notes[first:].sum()), 1)
+    wanted = np.arange(len(steps)) >= first
+    return nats_of(model, tokenizer, steps, wanted) / max(int(tokenizer.is_note(steps)[first:].sum()), 1)
 
 
 def _first_held_out(steps: np.ndarray, tokenizer: Tokenizer) -> int:

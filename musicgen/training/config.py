@@ -79,3 +79,10 @@ class TrainingConfig(BaseModel):
     mask_notes: float = Field(
         0.0, ge=0, lt=1, description="share of the values read (pitches, durations, ...) that are put out; targets stay"
     )
+    preview: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of plays in which music is told ahead of its turn, so that the model learns to fill holes "
+        "and to harmonise; `bars` only",
+    )

@@ -89,6 +89,7 @@ def make_streams(
         hide_each=config.hide_coordinates,
         without=config.without_coordinates,
         mask=config.mask_notes,
+        preview=config.preview,
         recall=recall,
         part=part,
     )

@@ -329,9 +329,9 @@ def test_performances_at_other_tempi_are_not_the_same_in_clock_time(tmp_path, ca
 
 
 GOLDEN = {
-    "irish": ("abc", "7 381788fd146b4bfd"),
-    "orchestra": ("bars", "7 8f1b1abe00625b76"),
-    "freedoom": ("bars", "7 7d47bc71b9ea65dc"),
+    "irish": ("abc", "8 381788fd146b4bfd"),
+    "orchestra": ("bars", "8 4edcfe63a1ba352d"),
+    "freedoom": ("bars", "8 dc22b6b5d74347d4"),
 }
 
 

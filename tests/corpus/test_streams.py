@@ -16,6 +16,7 @@ from musicgen.corpus.streams import Batch
 from musicgen.errors import ConfigError
 from musicgen.formats import read_scores
 from musicgen.tokens import HIDDEN, NONE, TOKENIZERS, BarsTokenizer, Tokenizer
+from musicgen.tokens.bars_vocabulary import AHEAD
 
 DATA = Path(__file__).resolve().parents[2] / "data"
 LEFT = 2  # the place of bars_left among the coordinates
@@ -345,3 +346,38 @@ def test_evaluation_pads_nothing_and_keeps_its_rows_level(corpus):
 def test_evaluation_withholds_how_many_bars_are_left_unless_told_otherwise(hide, corpus):
     for batch in whole_pieces(corpus, corpus.pieces, streams=4, chunk=64, hide=hide):
         assert ((batch.coordinates[..., LEFT] == HIDDEN) == hide).all()
+
+
+def test_plays_with_previews_come_again_for_the_same_seed(corpus):
+    first, second = (streams(corpus, streams=4, chunk=256, preview=1.0) for _ in range(2))
+    marks = 0
+    for _ in range(20):
+        one, two = next(first), next(second)
+        assert np.array_equal(one.steps, two.steps)
+        assert np.array_equal(one.coordinates, two.coordinates)
+        marks += int((one.steps[..., 0] == AHEAD).sum())
+    assert marks > 20
+
+
+def test_no_play_has_previews_unless_it_is_asked_for(corpus):
+    read = streams(corpus, streams=4, chunk=256)
+    assert not any((next(read).steps[..., 0] == AHEAD).any() for _ in range(20))
+
+
+def test_a_stream_of_plays_with_previews_is_taken_up_where_it_was_left(corpus):
+    read = streams(corpus, streams=2, chunk=128, preview=0.5)
+    for _ in range(9):
+        next(read)
+    again = streams(corpus, streams=2, chunk=128, preview=0.5, seed=99)
+    again.restore(read.state())
+    for _ in range(5):
+        one, two = next(read), next(again)
+        assert np.array_equal(one.steps, two.steps)
+        assert np.array_equal(one.targets, two.targets)
+
+
+def test_a_tokenizer_without_previews_refuses_them():
+    tokenizer = TOKENIZERS["abc"]()
+    corpus = in_memory([tokenizer.encode(s) for s in read_scores(DATA / "irish" / "tunes.abc")[:1]], tokenizer)
+    with pytest.raises(ConfigError, match="preview"):
+        streams(corpus, streams=2, chunk=32, preview=0.5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import mido
 import numpy as np
@@ -13,7 +14,7 @@ from musicgen.errors import FinishError, MusicgenError
 from musicgen.formats import read_score, write_score
 from musicgen.formats.instruments import playing_range
 from musicgen.sampling import SamplingConfig, finish, understand
-from musicgen.sampling.prompts import lend_programs
+from musicgen.sampling.band import lend_programs
 from musicgen.sampling.takes import order_of_takes, repetition
 from musicgen.score import Metre, Part, Score, clip, notes_array, unfold
 
@@ -204,10 +205,18 @@ def test_schuberts_own_movements_are_continued_from_midi(orchestra, shared_data,
         assert np.array_equal(after.notes[after.notes["onset"] < fragment.length], before.notes)
 
 
+@pytest.fixture(scope="session")
+def first_movement(shared_data) -> tuple[Path, Score]:
+    """22 parts and 477 bars as MusicXML, and what is read there; reading them takes music21 five seconds."""
+    path = shared_data / "schubert-d759-unfinished" / "D759_mvt1_from-midi.mxl"
+    return path, read_score(path)
+
+
 @pytest.mark.slow
-def test_the_first_movement_is_continued_from_musicxml(orchestra, shared_data, tmp_path):
-    source = shared_data / "schubert-d759-unfinished" / "D759_mvt1_from-midi.mxl"
-    fragment = unfold(read_score(source))
+def test_the_first_movement_is_continued_from_musicxml(orchestra, first_movement, tmp_path, monkeypatch):
+    source, read = first_movement
+    monkeypatch.setattr(workflows, "read_tunes", {source: [read]}.__getitem__)
+    fragment = unfold(read)
     report = workflows.finish_score(source, orchestra.folder, tmp_path / "finished.musicxml", bars=2)
     assert_kept(fragment, report.takes[0])
     assert (tmp_path / "finished.musicxml").stat().st_size > 0

@@ -190,5 +190,6 @@ def test_a_tune_whose_notes_stop_early_goes_on_in_even_lengths(data, cut, early)
     for take in continued(fragment, {"name": "abc"}, takes=2):
         assert_kept(fragment, take)
         full = whole.metres[0].ticks
-        assert take.whole.length == int(fragment.bars[-1]) + 4 * full
+        assert len(take.whole.bars) == len(fragment.bars) + 3
+        assert max(take.whole.bar_lengths[len(fragment.bars) - 1 :]) <= full
         assert take.notes > 0

@@ -160,7 +160,10 @@ def test_a_note_that_sounds_on_is_cut_before_the_closing_chord_only(model, data)
         finish(score, model, TOKENIZER, bars=8, config=CONFIG, recalled=[RecalledBars(4, 4, at)])[0].whole
         for at in (3, 7)
     )
-    assert in_bar(early, 20 + 3) == in_bar(score, 4)
+    for found, own in zip(in_bar(early, 20 + 3), in_bar(score, 4), strict=True):
+        assert [note[:2] for note in found] == [note[:2] for note in own]
+    # one of its own pitch may be struck in the next bar, and cut it there
+    assert max(duration for notes in in_bar(early, 20 + 3) for _, _, duration in notes) > score.bar_lengths[3]
     stops = [onset + duration for notes in in_bar(late, 20 + 7) for onset, _, duration in notes]
     assert max(stops) == late.bar_lengths[26]
 
@@ -223,7 +226,7 @@ def test_after_a_half_filled_bar_new_bars_are_counted_from_the_next(model, scher
 def test_a_model_of_one_melody_brings_no_bars_back(tunes, data, tmp_path):
     tune = tmp_path / "tune.abc"
     tune.write_text("X:1\nT:A\nM:4/4\nL:1/4\nK:C\nCDEF|GAGF|EDCD|\n")
-    with pytest.raises(FinishError, match="a `abc` model can't bring bars back; use a `bars` model"):
+    with pytest.raises(FinishError, match="models of `abc` can't bring bars back; use a `bars` model"):
         finish_score(tune, tunes.folder, tmp_path / "out.abc", bars=4, recall=["1@2"])
     assert [path.name for path in tmp_path.iterdir()] == ["tune.abc"]
 

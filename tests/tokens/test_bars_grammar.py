@@ -401,8 +401,8 @@ def test_what_is_sampled_stays_in_the_usual_range_of_each_instrument():
     cursor = tokenizer.cursor(2)
     for step in ((4, bass, 0, 0, 0), (4, drums, 0, 0, 0), (3, 0, 0, 96, 0)):
         cursor.advance(step)
-    cursor.advance((5, 1, tokenizer.fields[2].labels.index("4/4"), 0, 0))
-    pitches = np.flatnonzero(cursor.allowed([5, bass])) - 1
+    cursor.advance((POSITION, 1, tokenizer.fields[2].labels.index("4/4"), 0, 0))
+    pitches = np.flatnonzero(cursor.allowed([POSITION, bass])) - 1
     assert (pitches.min(), pitches.max()) == (28, 67)
-    keys = np.flatnonzero(cursor.allowed([5, drums])) - 129
+    keys = np.flatnonzero(cursor.allowed([POSITION, drums])) - 129
     assert (keys.min(), keys.max()) == (35, 81)
