@@ -3,7 +3,7 @@
 A step has five fields, predicted in this order:
 
     when      START, END, BAR, PART, or a position in the bar on a grid of 24 to the quarter note (triplets and 32nds);
-              AHEAD and BACK where bars are told in another order, for filling and harmonising (see tokens.bars_preview)
+              AHEAD and BACK around music told ahead of its turn, for filling and harmonising (see tokens.bars_preview)
     part      the conductor, or an instrument: a General MIDI program (or drums) and which one of its kind
     pitch     a pitch, a drum key, or what the conductor says: a metre, a key, a tempo
     duration  in grid units, exact to 8 quarters, then in quarters to 64; of a BAR, its length

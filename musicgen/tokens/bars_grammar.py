@@ -102,7 +102,7 @@ class BarsCursor:
         self.waiting: set[int] = set()  # who is to play at the first chance
         self.line = 0  # the pitch of the last note that came again after a preview
         self.order = IN_ORDER
-        self.block: _Block | None = None  # what is told in another order just now
+        self.block: _Block | None = None  # the preview that is being told, or that these bars had
 
     def keep_course(self) -> None:
         """From here on: the same metre, key, tempo and roster."""
