@@ -9,7 +9,8 @@
     ├── ConfigError               a YAML file or a --set that the schema refuses
     ├── TrainingError             a run that can't go on: its loss is no number any more
     ├── CheckpointError           a checkpoint folder is missing, damaged or of another kind
-    └── FinishError               a fragment that can't be continued
+    ├── FinishError               a fragment that can't be continued
+    └── RenderError               what was written can't be played or drawn: no SoundFont, no such kind of file
 
 Each message is one line: where, what was found, and what to do. The command line prints it and exits with 2.
 """
@@ -53,3 +54,7 @@ class CheckpointError(MusicgenError):
 
 class FinishError(MusicgenError):
     """A fragment that can't be continued."""
+
+
+class RenderError(MusicgenError):
+    """What was written can't be played or drawn."""
