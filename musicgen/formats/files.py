@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
@@ -88,10 +89,17 @@ def no_writer(path: Path) -> UnsupportedFormat:
     return UnsupportedFormat(f"{path}: no writer for {path.suffix!r}; known: {' '.join(WRITERS)}")
 
 
-def write_score(score: Score, path: str | Path, mark_from: int | None = None) -> None:
+def write_score(
+    score: Score,
+    path: str | Path,
+    mark_from: int | None = None,
+    mark_until: int | None = None,
+    mark_parts: Collection[int] = (),
+) -> None:
     """Write a score in the format of the suffix, to a temporary file first, then renamed.
 
-    mark_from: notes from that tick on are new, and drawn in blue where the format has colours (MusicXML).
+    New, and drawn in blue where the format has colours (MusicXML), are notes that begin in [mark_from, mark_until), in
+    ticks, until None: to the end; and all notes of the parts mark_parts, counted from 0.
     """
     path = Path(path)
     if path.suffix.lower() not in WRITERS:
@@ -101,7 +109,7 @@ def write_score(score: Score, path: str | Path, mark_from: int | None = None) ->
         path.parent.mkdir(parents=True, exist_ok=True)
         writer = _module(WRITERS[path.suffix.lower()])
         if WRITERS[path.suffix.lower()] == "musicxml":
-            writer.write(score, temporary, mark_from=mark_from)
+            writer.write(score, temporary, mark_from=mark_from, mark_until=mark_until, mark_parts=mark_parts)
         else:
             writer.write(score, temporary)
         temporary.replace(path)

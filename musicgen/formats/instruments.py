@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 
 FAMILIES = (
     "piano",
@@ -61,7 +62,7 @@ _NAMES: tuple[tuple[str, int], ...] = (
     (r"vibraphones?|vibraphon", 11),
     (r"tubular bells|campane|rohrenglocken|chimes", 14),
     (r"celest[ae]|celesta", 8),
-    (r"contra ?bass[oie]?|contrabasses|kontrabass[e]?|kontrabasse|contrebasses?|double ?bass(es)?|violone|cb|kb", 43),
+    (r"contra ?bb?ass[oie]?|contrabasses|kontrabass[e]?|kontrabasse|contrebasses?|double ?bass(es)?|violone|cb|kb", 43),
     (r"violon ?cell[oi]s?|violoncelles?|cell[oi]s?|celli|vcl?|vlc", 42),
     (r"viole|violas?|bratschen?|vla|va", 41),
     (r"violins?|violin[oie]|violinen|violons?|geigen?|fiddles?|vln?s?|vn", 40),
@@ -153,6 +154,26 @@ def family(program: int) -> str:
     return FAMILIES[program // 8]
 
 
+def section_of(name: str, program: int, is_drum: bool = False, beside_singers: bool = False) -> str:
+    """The section of an orchestra or choir that a part sits in, "" for none: what a bracket at the left holds together.
+
+    The name says it, and where that says nothing the program.
+    """
+    if is_drum:
+        return "percussion"
+    named = program_by_name(name, beside_singers)
+    program = program if named is None else named
+    return next((section for section, programs in _SECTIONS.items() if program in programs), "")
+
+
+_SECTIONS = {
+    "voices": (52, 53, 54),
+    "woodwind": range(64, 80),
+    "brass": range(56, 64),
+    "percussion": (*range(8, 16), 47, *range(112, 120)),
+    "strings": (*range(40, 46), *range(48, 52)),
+}
+
 # Lowest and highest sounding pitch an orchestra's player is asked for; by program.
 _RANGES = {
     0: (21, 108), 6: (29, 89), 8: (60, 108), 9: (79, 108), 11: (53, 89), 12: (45, 96), 13: (65, 108), 14: (60, 77),
@@ -172,32 +193,64 @@ def playing_range(program: int) -> tuple[int, int]:
 Clef = tuple[str, int, int]
 """A clef: sign, the line it sits on, counted from below, and its octave change."""
 
-_CLEFS: dict[int, Clef] = {
-    **dict.fromkeys((*range(32, 40), 43), ("F", 4, -1)),
-    **dict.fromkeys(range(24, 32), ("G", 2, -1)),
-    **dict.fromkeys((42, 47, 57, 58, 67, 70), ("F", 4, 0)),
-    **dict.fromkeys((40, 56, 64, 65, 68, 69, 71, 73, 74), ("G", 2, 0)),
-    41: ("C", 3, 0),
-    72: ("G", 2, 1),
-    8: ("G", 2, 1),
-    9: ("G", 2, 2),
+TREBLE, BASS, ALTO, TENOR = ("G", 2, 0), ("F", 4, 0), ("C", 3, 0), ("C", 4, 0)
+TREBLE_BELOW = ("G", 2, -1)
+"""Sounds an octave lower: guitars, and tenors who sing."""
+
+_CLEFS: dict[int, tuple[Clef, ...]] = {
+    **dict.fromkeys((*range(32, 40), 43), (("F", 4, -1), TREBLE)),
+    **dict.fromkeys(range(24, 32), (TREBLE_BELOW, TREBLE, BASS)),
+    **dict.fromkeys((42, 70), (BASS, TENOR, TREBLE)),
+    **dict.fromkeys((47, 58, 67), (BASS, TREBLE)),
+    **dict.fromkeys((40, 56, 60, 64, 65, 68, 69, 71, 73, 74), (TREBLE, BASS)),
+    41: (ALTO, TREBLE, BASS),
+    57: (BASS, TENOR, ALTO),
+    72: (("G", 2, 1), TREBLE),
+    8: (("G", 2, 1), TREBLE),
+    9: (("G", 2, 2), ("G", 2, 1), TREBLE),
 }
+"""The clefs that an instrument's player reads, the usual one first; others read treble and bass."""
+_LEDGERS_SAVED = 2.5
+"""Ledger lines a note that another clef than the usual one must save."""
 
 
-def clef_for(program: int, middle: float) -> Clef:
-    """The clef of a concert score for an instrument whose notes lie around MIDI pitch `middle`."""
-    if program in (52, 53, 54) and 52 <= middle < 60:
-        return ("G", 2, -1)  # a tenor
-    usual = _CLEFS.get(program)
-    if usual is None or abs(middle - _CLEF_MIDDLES.get(usual, middle)) > 19:
-        return ("G", 2, 0) if middle >= 58 else ("F", 4, 0)
-    return usual
+def clef_for(program: int, pitches: Iterable[int], name: str = "", lower_hand: bool = False) -> Clef:
+    """The clef of a concert score for a staff with these MIDI pitches: of those its player reads the one that needs the
+    fewest ledger lines, but the usual one unless another is clearly better.
+
+    name: of the part, for singers. lower_hand: the lower of a keyboard player's staves, whose usual clef is the bass.
+    """
+    counts = Counter(int(pitch) for pitch in pitches)
+    allowed, margin = _CLEFS.get(program, ()), _LEDGERS_SAVED * counts.total()
+    if program in _VOICES:
+        low = 2 * sum(count for pitch, count in counts.items() if pitch < 60) > counts.total()
+        plain = plain_name(name)
+        if _TENOR_VOICE.search(plain):
+            allowed = (TREBLE_BELOW, BASS, TREBLE)
+        else:
+            allowed = (BASS, TREBLE) if low or _BASS_VOICE.search(plain) else (TREBLE, BASS)
+    elif lower_hand:
+        allowed = (BASS, TREBLE)
+    elif not allowed:
+        allowed, margin = (TREBLE, BASS), 0.0
+    return min(allowed, key=lambda clef: _ledger_lines(counts, clef) + margin * (clef != allowed[0]))
 
 
-_CLEF_MIDDLES: dict[Clef, int] = {
-    ("G", 2, 0): 72, ("F", 4, 0): 50, ("C", 3, 0): 60, ("F", 4, -1): 38, ("G", 2, -1): 59, ("G", 2, 1): 83,
-    ("G", 2, 2): 95,
-}  # fmt: skip
+_VOICES = (52, 53, 54)
+_TENOR_VOICE = re.compile(r"\btenor")
+_BASS_VOICE = re.compile(r"\b(bass|bariton)")
+
+
+def _ledger_lines(counts: Counter[int], clef: Clef) -> int:
+    """How many all notes need together; pitches between two letters count as the lower one."""
+    sign, line, octave = clef
+    lowest = {"G": 39, "C": 35, "F": 31}[sign] - 2 * (line - 1) + 7 * octave  # the lowest line, in letters from C of 0
+    lines = 0
+    for pitch, count in counts.items():
+        letter = pitch // 12 * 7 + (0, 0, 1, 1, 2, 3, 3, 4, 4, 5, 5, 6)[pitch % 12]
+        lines += count * (max(lowest - letter, letter - lowest - 8, 0) // 2)
+    return lines
+
 
 GRAND_STAFF = frozenset((*range(0, 9), 10, *range(16, 22), 46))
 """Programs written on two staves: keyboards, organs, harp."""

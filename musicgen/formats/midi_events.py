@@ -193,6 +193,18 @@ def check_voices(original: Path, parts: Sequence[Part]) -> None:
         raise FormatError(f"{original}: its tracks and channels can't be told apart; convert it to .musicxml first")
 
 
+_BEGINS = b"musicgen: the continuation begins here"
+
+
+def marked_seam(path: Path) -> int | None:
+    """The tick, at 480 a quarter, where a continuation of ours begins in a MIDI file; None where there is none."""
+    header, tracks, _ = read_tracks(path)
+    division = int.from_bytes(header[12:14], "big")
+    mark = b"\xff\x06" + encode_length(len(_BEGINS)) + _BEGINS
+    found = [event.tick for events in tracks for event in events if event.data == mark]
+    return round(found[0] * TICKS_PER_QUARTER / division) if found else None
+
+
 def write_continuation(
     original: Path,
     parts: Sequence[Part],
@@ -241,7 +253,7 @@ def write_continuation(
             planned.append((tick, 2 if message.type == "note_on" else 1, voice, Event(tick, bytes(message.bytes()))))
     planned.sort(key=lambda p: p[:2])
 
-    text = b"musicgen: the continuation begins here"
+    text = _BEGINS
     added: list[list[Event]] = [[] for _ in tracks]
     added[0].append(Event(start, b"\xff\x06" + encode_length(len(text)) + text))
     added[0] += [Event(int(own(np.array(change.onset))), _said(change)) for change in changes]

@@ -13,8 +13,6 @@ import re
 from collections.abc import Sequence
 from xml.etree.ElementTree import Element
 
-import numpy as np
-
 from musicgen.formats.instruments import DRUM_STAFF, GRAND_STAFF, clef_for
 from musicgen.formats.musicxml_continue_file import find_space_before, serialise_element
 from musicgen.formats.musicxml_continue_scan import Bar, Drum, OpenPart, Staff
@@ -119,9 +117,9 @@ def _open(measure: Element, part: Part, own: OpenPart, bar: Bar, key: Key) -> No
     staves = len(own.staves)
     if staves > 1:
         add(attributes, "staves", staves)
-    middle = float(np.median(part.notes["pitch"])) if len(part.notes) else 60.0
+    alone = clef_for(part.program, part.notes["pitch"].tolist(), part.name)
     for staff in range(staves):
-        sign, line, octave = (("G", 2, 0), ("F", 4, 0))[staff] if staves > 1 else clef_for(part.program, middle)
+        sign, line, octave = (("G", 2, 0), ("F", 4, 0))[staff] if staves > 1 else alone
         clef = add(attributes, "clef", **({"number": str(staff + 1)} if staves > 1 else {}))
         add(clef, "sign", "percussion" if part.is_drum else sign)
         if not part.is_drum:

@@ -13,6 +13,7 @@ from xml.etree.ElementTree import Element, SubElement
 from musicgen.formats.instruments import DRUM_STAFF, Clef, clef_for
 from musicgen.formats.musicxml_elements import add
 from musicgen.formats.musicxml_graces import GraceGroup, group_graces, place_graces
+from musicgen.formats.musicxml_header import find_hands
 from musicgen.formats.musicxml_signs import write_directions, write_jumps, write_left_barline, write_right_barline
 from musicgen.formats.notation import Piece, beam_notes, signature_alter, spell, split_bar
 from musicgen.formats.voices import MAX_VOICES, Event, Note, assign_voices, chordify, split_staves
@@ -25,13 +26,22 @@ Spelling = tuple[str, int, int, str]
 
 
 class PartWriter:
-    """Writes one <part>, bar by bar. number: of the part, from 1; mark_from: see `musicxml_write.write`."""
+    """Writes one <part>, bar by bar. number: of the part, from 1; notes that begin in [mark_from, mark_until) are blue,
+    none where mark_from is None, all from there on where mark_until is None."""
 
-    def __init__(self, score: Score, part: Part, number: int, mark_from: int | None) -> None:
-        self.score, self.part, self.number, self.mark_from = score, part, number, mark_from
+    def __init__(
+        self, score: Score, part: Part, number: int, mark_from: int | None, mark_until: int | None = None
+    ) -> None:
+        self.score, self.part, self.number = score, part, number
+        self.mark_from, self.mark_until = mark_from, mark_until
         self.starts = score.bars.tolist()
         self.ends = [*self.starts[1:], self.starts[-1] + int(score.bar_lengths[-1])]
         self.staves = split_staves(part, score)
+        hands = find_hands(score.parts)
+        before = next(i for i in range(number) if number - 2 - i not in hands)  # hands right before this one
+        self.is_lower_hand = number - 1 in hands and before % 2 == 1
+        if len(self.staves) > 1 and number - 1 in hands:
+            self.staves = [sorted(note for notes in self.staves for note in notes)]
         self.voices = [assign_voices(notes) for notes in self.staves]
         self.cursors = [0] * len(self.staves)
         self.sounding: list[list[tuple[int, Event]]] = [[] for _ in self.staves]
@@ -93,9 +103,8 @@ class PartWriter:
             return ("percussion", 2, 0)
         if len(self.staves) > 1:
             return (("G", 2, 0), ("F", 4, 0))[staff]
-        pitches = sorted(n[2] for n in self.staves[staff])
-        middle = pitches[len(pitches) // 2] if pitches else 60 + 12 * (self.part.program in (72, 73))
-        return clef_for(self.part.program, middle)
+        pitches = (note[2] for note in self.staves[staff])
+        return clef_for(self.part.program, pitches, self.part.name, lower_hand=self.is_lower_hand)
 
     # --- notes ---
 
@@ -330,7 +339,7 @@ class PartWriter:
             return
         head = DRUM_STAFF.get(single[2], ("C", 5, "normal"))[2] if self.part.is_drum else "normal"
         marked = self.mark_from is not None and single[0] >= self.mark_from
-        if marked:
+        if marked and (self.mark_until is None or single[0] < self.mark_until):
             add(element, "notehead", head, color=MARK_COLOUR)
         elif head != "normal":
             add(element, "notehead", head)

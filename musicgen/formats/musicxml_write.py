@@ -17,6 +17,7 @@ printed as the nearest value: quantise a performance before engraving it.
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
@@ -29,21 +30,22 @@ from musicgen.formats.sections import draw_order
 from musicgen.score import Score
 
 
-def write(score: Score, path: str | Path, *, mark_from: int | None = None) -> None:
-    """Write one score, zipped where the suffix is .mxl. mark_from: noteheads from that tick on are blue, to tell new
-    notes from old.
+def write(
+    score: Score,
+    path: str | Path,
+    *,
+    mark_from: int | None = None,
+    mark_until: int | None = None,
+    mark_parts: Collection[int] = (),
+) -> None:
+    """Write one score, zipped where the suffix is .mxl. To tell new notes from old, blue are the noteheads of what
+    begins in [mark_from, mark_until), in ticks, until None: to the end; and all of the parts mark_parts, from 0.
 
     Raises FormatError where the score has no part, or the file can't be written.
     """
     if not score.parts:
         raise FormatError(f"{path}: a score without parts can't be written as MusicXML")
-    root = Element("score-partwise", version="4.0")
-    drawn = draw_order(score)
-    write_header(root, score, drawn=bool(drawn))
-    if drawn:
-        score = replace(score, signs=score.signs + drawn)
-    for number, part in enumerate(score.parts, 1):
-        root.append(PartWriter(score, part, number, mark_from).write())
+    root = to_tree(score, mark_from=mark_from, mark_until=mark_until, mark_parts=mark_parts)
     ElementTree.indent(root, " ")
     text = (
         '<?xml version="1.0" encoding="UTF-8"?>\n<!DOCTYPE score-partwise PUBLIC '
@@ -58,6 +60,21 @@ def write(score: Score, path: str | Path, *, mark_from: int | None = None) -> No
             Path(path).write_text(text, encoding="utf-8")
     except OSError as error:
         raise FormatError(f"{path}: {error.strerror or error}") from error
+
+
+def to_tree(
+    score: Score, *, mark_from: int | None = None, mark_until: int | None = None, mark_parts: Collection[int] = ()
+) -> Element:
+    """The root element of what `write` writes, of a score that has a part."""
+    root = Element("score-partwise", version="4.0")
+    drawn = draw_order(score)
+    write_header(root, score, drawn=bool(drawn))
+    if drawn:
+        score = replace(score, signs=score.signs + drawn)
+    for number, part in enumerate(score.parts, 1):
+        marked = (0, None) if number - 1 in mark_parts else (mark_from, mark_until)
+        root.append(PartWriter(score, part, number, *marked).write())
+    return root
 
 
 CONTAINER = """<?xml version="1.0" encoding="UTF-8"?>

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 import pytest
 
 from musicgen.errors import FormatError
-from musicgen.formats import musicxml
+from musicgen.formats import musicxml, write_score
 from musicgen.formats.instruments import choose_program, clef_for, program_by_name
 from musicgen.formats.musicxml import from_music21, read, write
 from musicgen.score import (
@@ -393,6 +393,15 @@ def test_new_notes_are_blue_from_the_mark_on(tmp_path):
     assert [h.get("color") if h is not None else None for h in heads] == [None, "#1f5fbf"]
 
 
+def test_new_notes_are_blue_up_to_a_tick_and_through_whole_parts(tmp_path):
+    notes = notes_array([(480 * i, 480, 60, 80) for i in range(4)])
+    score = Score((Part("A", notes=notes), Part("B", notes=notes)))
+    write_score(score, tmp_path / "t.musicxml", mark_from=480, mark_until=1440, mark_parts=(1,))
+    parts = ElementTree.parse(tmp_path / "t.musicxml").getroot().findall("part")
+    blue = [[n.find("notehead") is not None for n in part.iter("note")] for part in parts]
+    assert blue == [[False, True, True, False], [True] * 4]
+
+
 def test_a_triplet_has_one_bracket(tmp_path):
     root = written(melody((0, 160, 60, 80), (160, 160, 62, 80), (320, 160, 64, 80)), tmp_path)
     assert [t.get("type") for t in root.iter("tuplet")] == ["start", "stop"]
@@ -430,7 +439,31 @@ def test_a_section_of_strings_is_named_by_its_part():
 
 
 def test_a_cello_reads_the_bass_clef():
-    assert clef_for(42, 50.0) == ("F", 4, 0)
+    assert clef_for(42, [50]) == ("F", 4, 0)
+
+
+def test_a_staff_has_the_clef_that_needs_few_ledger_lines():
+    assert clef_for(0, [60, 64, 67, 72]) == ("G", 2, 0)
+    assert clef_for(0, [36, 48, 52, 67]) == ("F", 4, 0)
+    assert clef_for(57, [65, 69, 74]) == ("C", 3, 0)  # an alto trombone
+
+
+def test_a_left_hand_reads_the_bass_clef_unless_it_lies_high():
+    assert clef_for(0, [48, 60, 62, 64], lower_hand=True) == ("F", 4, 0)
+    assert clef_for(0, [72, 76, 79], lower_hand=True) == ("G", 2, 0)
+
+
+def test_low_voices_read_the_bass_clef_and_a_tenor_the_treble_an_octave_up():
+    assert clef_for(52, [43, 50, 53, 55], "Bass") == ("F", 4, 0)
+    assert clef_for(52, [52, 55, 59, 64], "Voice") == ("F", 4, 0)
+    assert clef_for(52, [53, 57, 62, 64], "Tenor") == ("G", 2, -1)
+    assert clef_for(52, [57, 62, 65, 69], "Alto") == ("G", 2, 0)
+
+
+def test_only_the_lower_staff_of_a_pianist_is_a_left_hand(tmp_path):
+    hands = [Part(name, notes=notes_array([(0, 480, 60, 80), (480, 480, 65, 80)])) for name in ("right", "left")]
+    root = written(Score((*hands, *hands)), tmp_path)
+    assert [e.text for e in root.iter("sign")] == ["G", "F", "G", "F"]
 
 
 # --- real music -------------------------------------------------------------------------------------------------------
