@@ -1,6 +1,6 @@
 """Score: what music is in this program. Imports nothing above it."""
 
-from musicgen.score.edit import bars_between, clip, quantise, transpose, unfold
+from musicgen.score.edit import bars_between, clip, quantise, transpose, unfold, written_of_played
 from musicgen.score.score import (
     DENOMINATORS,
     DRUM_PROGRAM,
@@ -44,4 +44,5 @@ __all__ = [
     "quantise",
     "transpose",
     "unfold",
+    "written_of_played",
 ]

@@ -186,6 +186,22 @@ def played_spans(score: Score) -> list[tuple[int, int]]:
     return found + spans
 
 
+def written_of_played(score: Score) -> tuple[tuple[int, int, int], ...]:
+    """Where `unfold(score)` is written: stretches (played from, played to, written from) in ticks, in order of playing.
+
+    Of a score without repeats or jumps it is one stretch.
+    """
+    stretches: list[tuple[int, int, int]] = []
+    at = 0
+    for start, end in played_spans(score) or [(0, score.length)]:
+        if stretches and stretches[-1][2] + at - stretches[-1][0] == start:  # it goes on where the last one stopped
+            stretches[-1] = (stretches[-1][0], at + end - start, stretches[-1][2])
+        else:
+            stretches.append((at, at + end - start, start))
+        at += end - start
+    return tuple(stretches)
+
+
 def _until(spans: list[tuple[int, int]], tick: int) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
     """(what is played until the music comes to `tick` for the last time, what follows)."""
     arrivals = [i for i, (start, end) in enumerate(spans) if start < tick <= end]

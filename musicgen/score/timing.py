@@ -92,6 +92,9 @@ def timing(score: Score) -> Timing:
     return Timing(error, pulse, round(late), "loose") if usable else Timing(error, pulse, 0, "played")
 
 
+_ADVICE = "; use a model of clock time (configs/performance-lstm.yaml)"
+
+
 def was_played(score: Score) -> bool:
     """Whether the score's bar lines say nothing of its notes, as in a recording without a click."""
     return timing(score).kind == "played"
@@ -103,7 +106,7 @@ def as_typed(score: Score) -> Score:
     if found.kind == "played":
         raise ScoreError(
             f"played, not typed: onsets are {found.error:.2f} of a grid step off on average (0.25 is random), "
-            "so it has no usable bar lines; use a model of clock time (configs/performance-lstm.yaml)"
+            f"so it has no usable bar lines{_ADVICE}"
         )
     return straighten(score, found)
 
@@ -229,7 +232,10 @@ def for_notation(score: Score) -> Score:
 
     Raises ScoreError if it was played without regard to bar lines.
     """
-    typed = as_typed(score)
+    try:
+        typed = as_typed(score)
+    except ScoreError as error:  # no model is asked for here
+        raise ScoreError(str(error).removesuffix(_ADVICE)) from None
     notes = [part.notes for part in typed.parts if len(part.notes)]
     times = np.concatenate(
         [found for n in notes for found in (n["onset"], n["onset"] + n["duration"])] or [np.zeros(0)]

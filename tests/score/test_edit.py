@@ -26,6 +26,7 @@ from musicgen.score import (
     quantise,
     transpose,
     unfold,
+    written_of_played,
 )
 from musicgen.score.edit import merge_doubled, paste, played_spans, transpose_fifths
 
@@ -344,6 +345,24 @@ def test_unfolding_what_is_unfolded_changes_nothing():
 def test_the_spans_of_a_repeat_are_in_the_order_of_playing():
     score = PLAYED["endings without a repeat sign at the beginning"][0]
     assert played_spans(score) == [(0, 2 * BAR), (2 * BAR, 3 * BAR), (0, 2 * BAR), (3 * BAR, 4 * BAR)]
+
+
+@pytest.mark.parametrize(("score", "played"), PLAYED.values(), ids=PLAYED)
+def test_where_each_played_bar_is_written_is_known(score, played):
+    stretches = written_of_played(score)
+    found = [w + at - a for at in range(0, len(played) * BAR, BAR) for a, b, w in stretches if a <= at < b]
+    pitch = {onset: pitch for onset, _, pitch, _ in notes_of(score)}
+    assert [pitch[tick] for tick in found] == [note[2] for note in notes_of(unfold(score))]
+
+
+def test_what_is_played_in_one_go_is_one_stretch():
+    score, _ = PLAYED["first and second ending"]
+    assert written_of_played(score) == (
+        (0, 2 * BAR, 0),  # a b
+        (2 * BAR, 3 * BAR, 0),  # a
+        (3 * BAR, 5 * BAR, 2 * BAR),  # c d
+    )
+    assert written_of_played(unfold(score)) == ((0, 5 * BAR, 0),)
 
 
 def test_the_short_bar_before_a_repeat_and_the_pickup_after_it_are_one_bar():
