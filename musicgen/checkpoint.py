@@ -132,7 +132,9 @@ def load_checkpoint(folder: str | Path, device: torch.device | str = "cpu") -> C
 
     folder = Path(folder)
     if not folder.is_dir():
-        raise CheckpointError(f"{folder}: no such checkpoint folder; `musicgen train` makes one")
+        there = Path("checkpoints") / folder.name
+        what = f"{there} is there" if there.is_dir() and there != folder else "`musicgen train` makes one"
+        raise CheckpointError(f"{folder}: no such checkpoint folder; {what}")
     try:
         values = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
         vocabulary = json.loads((folder / "vocabulary.json").read_text(encoding="utf-8"))

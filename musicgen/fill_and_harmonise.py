@@ -94,7 +94,9 @@ def fill_score(
         if in_place:
             write_filled(score, written, made[number].whole, hole.first - 1, hole.last, path)
         else:
-            write_score(made[number].whole, path)
+            bars = [*written.bars.tolist(), written.length]
+            new = bars[hole.first - 1], bars[hole.last]
+            write_score(made[number].whole, path, mark_from=new[0], mark_until=new[1])
 
     write_set(targets, write)
     both = zip(written.parts, given.parts, strict=True)
@@ -145,7 +147,8 @@ def harmonise_score(
         if in_place:
             write_with_parts(score, written, made[number].whole, path)
         else:
-            write_score(made[number].whole, path)
+            count = len(made[number].whole.parts)
+            write_score(made[number].whole, path, mark_parts=range(count - len(added), count))
 
     write_set(targets, write)
     return HarmoniseReport(tuple(part.name for part in added), tuple(made), tuple(targets), loaded.folder)

@@ -6,7 +6,6 @@ resuming, and several processes.
 
 from __future__ import annotations
 
-import json
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,6 +22,8 @@ from musicgen.config import RunConfig, load_config
 from musicgen.corpus import Corpus, Piece, load_corpus, split_pieces
 from musicgen.corpus.units import Progress, no_progress
 from musicgen.errors import CheckpointError, ConfigError
+from musicgen.render.beside import check_kinds
+from musicgen.run_log import Samples, board_of, keep_metrics, log_metrics, what_is_left
 from musicgen.score.lines import Melodies, as_known, find_lines
 from musicgen.training.evaluate import Evaluation, unigram
 from musicgen.training.loop import StepReport, Trainer
@@ -58,6 +59,8 @@ class TrainReport:
     train: Evaluation | None
     unigram: Evaluation | None
     process: int = 0
+    left: tuple[Path, ...] = ()
+    """The curves and the folder of samples, where there are any."""
 
 
 def choose_device(name: str) -> torch.device:
@@ -80,6 +83,7 @@ def train(
     resume: bool = False,
     device: str = "auto",
     tensorboard: bool = False,
+    samples: Sequence[str] = (),
     on_files: Progress = no_progress,
     on_start: Callable[[Corpus, Trainer], None] = lambda corpus, trainer: None,
     on_step: Callable[[StepReport], None] = lambda report: None,
@@ -88,9 +92,11 @@ def train(
 
     With `resume`, a run in `out` is taken up where its last save left it; `config` is then what `resume_config` gave.
     Started by torchrun, it is one run in several processes; the first alone calls back and writes, and all see the same
-    files. Raises CheckpointError if `out` holds a run and `resume` is not given.
+    files. samples: what is made of each evaluation's sample besides MIDI, kinds as in `render.beside.KINDS`. Raises
+    CheckpointError if `out` holds a run and `resume` is not given, RenderError for a kind that is none.
     """
     out = Path(out)
+    check_kinds(samples)
     there = (out / checkpoints.LAST).exists()
     if there and not resume:
         raise CheckpointError(f"{out}: already holds a run; go on with it by --resume, or choose another --out")
@@ -102,9 +108,10 @@ def train(
         saved = resume_config(out)
         if (saved.tokenizer, saved.model) != (config.tokenizer, config.model):
             raise CheckpointError(f"{out}: holds another model than the configuration says; resume with its own")
-    with started(choose_device(device)) as processes, _board(out, tensorboard and processes.first) as board:
+    with started(choose_device(device)) as processes, board_of(out, tensorboard and processes.first) as board:
         corpus = open_corpus(where, config, processes, on_files)
         trainer, pieces = make_trainer(corpus, config, processes)
+        trainer.on_look = Samples(out, config, corpus.tokenizer, samples)
         if resume:
             _restore(trainer, corpus, out)
         processes.wait()  # all have looked at what was there
@@ -165,7 +172,7 @@ def _restore(trainer: Trainer, corpus: Corpus, out: Path) -> None:
     if now.steps > before.steps or (now.budget or 0) > (before.budget or 0):
         trainer.since_best = 0  # more was asked for: an early stop no longer holds
     if trainer.processes.first:
-        _keep_metrics(out, trainer.step)
+        keep_metrics(out, trainer.step)
 
 
 def _save(out: Path, corpus: Corpus, trainer: Trainer, report: StepReport) -> None:
@@ -174,7 +181,7 @@ def _save(out: Path, corpus: Corpus, trainer: Trainer, report: StepReport) -> No
     if not trainer.processes.first:
         return
     if report.looked:
-        _log_metrics(out, report, trainer)
+        log_metrics(out, report, trainer)
     if report.is_best or not (out / checkpoints.BEST).exists():
         loss = trainer.best if report.is_best else None
         checkpoints.write_tensors(out / checkpoints.BEST, trainer.weights(), {"step": report.step, "loss": loss})
@@ -185,6 +192,7 @@ def _report(out: Path, corpus: Corpus, trainer: Trainer, pieces: Sequence[Piece]
     """The best look stands for the validation pieces. Pieces learnt from are evaluated now, after a budget has ended:
     as many as were held out, and under a budget no more than take about as long as a look."""
     stop, valid = trainer.stopped, trainer.valid
+    left: tuple[Path, ...] = ()
     best_step, losses = trainer.step, dict[str, Evaluation | None](valid=None, train=None, unigram=None)
     if processes.first:
         best = load_checkpoint(out, trainer.device)
@@ -195,6 +203,7 @@ def _report(out: Path, corpus: Corpus, trainer: Trainer, pieces: Sequence[Piece]
             some = some or [min(pieces, key=lambda piece: piece.length)]
         if not stop:
             losses["train"] = trainer.evaluated(best.model, some)
+        left = what_is_left(out)
         if not stop and valid:
             losses["valid"] = trainer.best_look
             losses["unigram"] = unigram(corpus, pieces, valid)
@@ -213,6 +222,7 @@ def _report(out: Path, corpus: Corpus, trainer: Trainer, pieces: Sequence[Piece]
         clipped_share=trainer.clipped / max(trainer.step, 1),
         **losses,
         process=processes.rank,
+        left=left,
     )
 
 
@@ -271,92 +281,6 @@ def _keep_melodies(out: Path, corpus: Corpus, pieces: Sequence[Piece]) -> None:
     checkpoints.write_melodies(out, Melodies(known, ends, titles, len(pieces), rhythm), kept)
 
 
-# -------------------------------------------------------------------------------------------------------------- metrics
-
-
-def _metrics(report: StepReport, trainer: Trainer) -> dict[str, Any]:
-    """One look as plain values. Losses in nats; those of training are the mean since the last look."""
-    found: dict[str, Any] = {
-        "step": report.step,
-        "epoch": report.epoch,
-        "train_nats_per_step": report.mean_nats_per_step,
-        "train_nats_per_note": report.mean_nats_per_note,
-        "learning_rate": report.learning_rate,
-        "gradient_norm": report.gradient_norm,
-        "clipped_share": report.clipped_share,
-        "notes_per_second": round(report.notes / report.seconds, 1),
-        "tokens_per_second": round(report.tokens / report.seconds, 1),
-        "precision": trainer.chunk_loss.precision,
-        "seconds": round(trainer.seconds, 3),
-        "best": report.is_best,
-    }
-    if report.evaluation:
-        notes = max(report.evaluation.notes, 1)
-        found |= {
-            "valid_nats_per_step": report.evaluation.per_step,
-            "valid_nats_per_note": report.evaluation.per_note,
-            "valid_nats_per_character": report.evaluation.per_character,
-            "valid_nats_per_note_by_field": {f: n / notes for f, n in report.evaluation.nats_by_field.items()},
-        }
-    return found
-
-
-def _log_metrics(folder: Path, report: StepReport, trainer: Trainer) -> None:
-    with (folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
-        file.write(json.dumps(_metrics(report, trainer)) + "\n")
-
-
-def _keep_metrics(folder: Path, step: int) -> None:
-    """Drop lines past the step that training resumes from: they will be written again."""
-    path = folder / "metrics.jsonl"
-    if path.exists():
-        kept = []
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-            try:
-                if json.loads(line)["step"] <= step:
-                    kept.append(line + "\n")
-            except (json.JSONDecodeError, KeyError, TypeError):
-                continue  # the run was killed while it wrote this line
-        checkpoints.write_text(path, "".join(kept))
-
-
-@contextmanager
-def _board(out: Path, wanted: bool) -> Iterator[Callable[[StepReport], None]]:
-    """A callback that writes a step for TensorBoard into out/tensorboard, or does nothing. Raises ConfigError."""
-    if not wanted:
-        yield lambda report: None
-        return
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise ConfigError("--tensorboard: is not installed; pip install 'musicgen[tensorboard]'") from error
-    writer: SummaryWriter | None = None
-
-    def write(report: StepReport) -> None:
-        nonlocal writer
-        # what a run that was killed had told of steps past its last save is told again
-        writer = writer or SummaryWriter(str(out / "tensorboard"), purge_step=report.step)
-        shown = {
-            "train/nats a note": report.nats_per_note,
-            "train/gradient norm": report.gradient_norm,
-            "train/learning rate": report.learning_rate,
-            "train/notes a second": report.notes / report.seconds,
-        }
-        if report.evaluation:
-            shown |= {
-                "validation/nats a note": report.evaluation.per_note,
-                "validation/nats a step": report.evaluation.per_step,
-            }
-        for name, value in shown.items():
-            writer.add_scalar(name, value, report.step)
-
-    try:
-        yield write
-    finally:
-        if writer is not None:
-            writer.close()
-
-
 @contextmanager
 def _interruptible() -> Iterator[Callable[[], bool]]:
     """Within it, a first Ctrl-C (or SIGTERM) only raises a flag; a second one ends it. Off the main thread: nothing."""
@@ -385,4 +309,4 @@ def _interruptible() -> Iterator[Callable[[], bool]]:
 
 def as_plain(report: TrainReport) -> dict:
     """For JSON."""
-    return {name: str(value) if isinstance(value, Path) else value for name, value in asdict(report).items()}
+    return {**asdict(report), "folder": str(report.folder), "left": [str(path) for path in report.left]}

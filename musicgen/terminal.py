@@ -35,6 +35,7 @@ def train_with_progress(
     device: str,
     quiet: bool = False,
     tensorboard: bool = False,
+    samples: Sequence[str] = (),
 ) -> TrainReport:
     """Train with a bar on a terminal, and one line an evaluation elsewhere. quiet: no table at the end."""
     from tqdm import tqdm
@@ -96,6 +97,7 @@ def train_with_progress(
             resume=resume,
             device=device,
             tensorboard=tensorboard,
+            samples=samples,
             on_files=files,
             on_start=start,
             on_step=step,
@@ -128,6 +130,7 @@ def _print_run(report: TrainReport, run: RunConfig) -> None:
         ("parameters", f"{report.parameters:,} ({run.model.decoder}, on {report.device}, {report.precision})"),
         ("pieces", f"{report.pieces:,} to learn from, {report.valid_pieces:,} kept for validation"),
         ("steps", f"{report.step:,}{', stopped early' if report.stopped_early else ''}; best at {report.best_step:,}"),
+        *([("left", ", ".join(map(str, report.left)))] if report.left else []),
         ("time", f"{report.seconds / 60:.1f} minutes; {report.clipped_share:.0%} of gradients clipped"),
         (
             f"nats {unit}",
@@ -201,6 +204,26 @@ def adapting_bar() -> Iterator[Callable[[int, int], None]]:
         def show(done: int, total: int) -> None:
             bar.total = total
             bar.update(done - bar.n)
+
+        yield show
+    finally:
+        bar.close()
+
+
+@contextmanager
+def kinds_bar() -> Iterator[Callable[[str], None]]:
+    """A callback(what), before each thing is made to hear or to look at, that says so."""
+    from tqdm import tqdm
+
+    bar = tqdm(unit="file", file=sys.stderr, disable=None, delay=1, leave=False)
+    begun = 0
+    try:
+
+        def show(kind: str) -> None:
+            nonlocal begun
+            bar.set_description(f"making {kind}")
+            bar.update(begun - bar.n)
+            begun += 1
 
         yield show
     finally:

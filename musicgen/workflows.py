@@ -27,9 +27,10 @@ from musicgen.runs import Places, choose_device
 from musicgen.runs import TrainReport as TrainReport
 from musicgen.runs import resume_config as resume_config
 from musicgen.runs import train as train
-from musicgen.sampling import SamplingConfig, Take, Understanding, finish, sample, understand
+from musicgen.sampling import SamplingConfig, Take, Understanding, finish, understand
 from musicgen.sampling.band import parts_to_add
 from musicgen.sampling.finish import MOST_BARS, last_bars, make_prompt, parts_named
+from musicgen.sampling.pieces import sample_scores
 from musicgen.sampling.recalled import check_recall, parse_recall
 from musicgen.sampling.takes import Figures, measure_own
 from musicgen.sampling.takes_files import left_over, page_path, take_paths, write_set
@@ -217,22 +218,20 @@ def sample_pieces(
             progress=progress,
         )
         return [_write_piece(take.whole, out, i, loaded, take.nats_per_note) for i, take in enumerate(takes)]
-    sampled = sample(
+    sampled = sample_scores(
         loaded.model,
         loaded.tokenizer,
-        [loaded.tokenizer.cursor(bars) for _ in range(count)],
-        np.array([loaded.tokenizer.start], dtype=np.int16),
-        config=config,
+        count=count,
+        bars=bars,
+        most_bars=most_bars,
         seed=seed,
-        most_bars=bars or most_bars,
+        config=config,
         progress=progress,
     )
     written = []
-    for i, drawn in enumerate(sampled):
-        steps = np.concatenate([[loaded.tokenizer.start], drawn.steps]).astype(np.int16)
-        score = loaded.tokenizer.decode(steps)
+    for i, (score, nats) in enumerate(sampled):
         score = replace(score, title=f"{loaded.folder.name} {seed}-{i + 1}")
-        written.append(_write_piece(score, out, i, loaded, drawn.nats / max(score.note_count, 1)))
+        written.append(_write_piece(score, out, i, loaded, nats / max(score.note_count, 1)))
     return written
 
 
@@ -268,6 +267,10 @@ class FinishReport:
     themes: tuple[Theme, ...] = ()
     removed: tuple[Path, ...] = ()
     """Further takes of an earlier run of the same name, which these do not replace."""
+    new_only: bool = False
+    """The files hold the continuation alone."""
+    written: Score | None = None
+    """The fragment as it is written, with its repeats, where the files hold it so and what is played is longer."""
 
 
 def shipped(name: str) -> Path:
@@ -377,7 +380,7 @@ def finish_score(
     def write(number: int, path: Path) -> None:
         take = made[number]
         if new_only:
-            write_score(_from_seam(take), path)
+            write_score(from_seam(take), path)
         elif in_place:
             write_continuation(score, fragment, take.whole, path)
         else:
@@ -408,10 +411,12 @@ def finish_score(
         adaptation,
         tuple(themes),
         tuple(removed),
+        new_only,
+        written if in_place and out.suffix.lower() not in PLAYABLE and written.length != fragment.length else None,
     )
 
 
-def _from_seam(take: Take) -> Score:
+def from_seam(take: Take) -> Score:
     """The continuation alone, from the beginning of the bar it starts in."""
     from musicgen.score import bars_between
 
@@ -516,12 +521,14 @@ def _one_score(path: Path, loaded: Checkpoint) -> Score:
 
 
 def one_tune(path: Path) -> Score:
-    """The one piece in a file, as written. Raises FinishError where there are several."""
+    """The one piece in a file, as written. Raises FinishError where there are several, or no notes."""
     tunes = read_tunes(path)
     if len(tunes) > 1:
         raise FinishError(f"{path}: holds {len(tunes)} tunes; put the one to go on with into a file of its own")
     if isinstance(tunes[0], FormatError):
         raise tunes[0]
+    if not tunes[0].note_count:
+        raise FinishError(f"{path}: no notes, so there is nothing to continue; begin it, or use `sample`")
     return tunes[0]
 
 

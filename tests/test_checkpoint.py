@@ -38,7 +38,7 @@ def copy(made, tmp_path) -> Path:
 
 def test_a_checkpoint_holds_weights_configuration_vocabulary_and_metrics(made):
     names = {"best.safetensors", "last.safetensors", "melodies.safetensors"}
-    names |= {"config.yaml", "corpus.json", "metrics.jsonl", "vocabulary.json"}
+    names |= {"config.yaml", "corpus.json", "metrics.jsonl", "vocabulary.json", "curves.png", "samples"}
     assert {p.name for p in made.iterdir()} == names
     lines = [json.loads(line) for line in (made / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [4, 8]

@@ -55,7 +55,7 @@ def test_the_demo_writes_what_it_says(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     names = ["tune/01.abc", "tune/01.mid", "piece/01.mid", "scherzo-finished.mid", "scherzo-finished.musicxml"]
-    for name in (*names, "scherzo-finished.musicxml.report.md", "scherzo-finished.png"):
+    for name in (*names, "scherzo-finished.musicxml.report.md", "scherzo-finished.roll.png", "scherzo-finished.html"):
         assert (tmp_path / "out" / name).stat().st_size > 0
         assert name in done.stdout
     assert "next: musicgen finish" in done.stderr

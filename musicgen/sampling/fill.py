@@ -87,6 +87,8 @@ def parse_hole(words: str) -> Hole:
     """'9-12' or '9'. Raises FinishError."""
     found = re.fullmatch(r"\s*([0-9]{1,6})(?:\s*-\s*([0-9]{1,6}))?\s*", words)
     first, last = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
+    if found and 1 <= last < first:
+        raise FinishError(f"--bars {words}: the last bar comes before the first; bars 9 to 12 are 9-12")
     if not 1 <= first <= last:
         raise FinishError(f"--bars {words}: not the bars of a hole; bars 9 to 12 are 9-12, counted from 1")
     return Hole(first, last)

@@ -17,6 +17,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
@@ -114,7 +115,9 @@ def parts_named(fragment: Score, names: Sequence[str]) -> set[int]:
     for name in names:
         alike = [i for i, own in enumerate(known) if own.casefold() == name.strip().casefold()]
         if not alike:
-            raise FinishError(f"--parts: no part is called {name.strip()!r}; there are {', '.join(known)}")
+            near = get_close_matches(name.strip(), known, 1)
+            meant = f"; did you mean {near[0]!r}?" if near else ""
+            raise FinishError(f"--parts: no part is called {name.strip()!r}; there are {', '.join(known)}{meant}")
         found.update(alike)
     return found
 

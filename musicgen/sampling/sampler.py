@@ -167,13 +167,13 @@ def _draw_step(
             else:
                 masks[row, step[index]] = True
         steps[:, index] = masks.argmax(axis=1)
-        open_rows = (masks.sum(axis=1) > 1).nonzero()[0]  # where there is a choice
+        open_rows = np.flatnonzero(np.count_nonzero(masks, axis=1) > 1)  # where there is a choice
         if len(open_rows):
             asked = [streams[row] for row in open_rows.tolist()]
             rows = None if len(asked) == len(stepper.context) else torch.tensor(asked, device=device)
             known = list(torch.from_numpy(steps[open_rows, :index]).to(device).unbind(-1)) if index else []
             logits = stepper.field(index, known, rows).float().cpu().numpy()
-            logits = np.where(masks[open_rows], logits, -np.inf)
+            logits = np.where(masks if rows is None else masks[open_rows], logits, -np.inf)
             values, nats = draw(logits, config, [generators[row] for row in open_rows.tolist()])
             costs[open_rows] += nats
             steps[open_rows, index] = values

@@ -62,6 +62,12 @@ class TrainingConfig(BaseModel):
         "take at most a tenth of the time",
     )
     patience: int = Field(8, ge=1, description="evaluations without a new best before training stops early")
+    sample_bars: int = Field(
+        8,
+        ge=0,
+        le=512,
+        description="bars of the sample that is written at each evaluation, beside the checkpoint; 0: none",
+    )
     save_every: Annotated[float, BeforeValidator(seconds_of)] = Field(
         120.0, ge=0, description="seconds after which the run is saved, besides at each evaluation; 0: at each step"
     )

@@ -100,7 +100,8 @@ class Trainer:
 
     `averaged` is the model that is evaluated and kept: the moving average of `model`, or `model` itself if there is
     none. clock: seconds; processor time makes runs comparable on a machine with other work to do. Raises ConfigError if
-    the rows do not divide among the processes.
+    the rows do not divide among the processes. on_look(model, step): called by the first process at each look, and
+    part of its time.
     """
 
     def __init__(
@@ -113,7 +114,9 @@ class Trainer:
         device: torch.device,
         clock: Callable[[], float] = time.perf_counter,
         processes: Processes | None = None,
+        on_look: Callable[[Model, int], None] = lambda model, step: None,
     ) -> None:
+        self.on_look = on_look
         self.model = model.to(device)
         self.corpus, self.valid, self.config, self.device = corpus, list(valid), config, device
         self.clock, self.processes = clock, processes or Processes()
@@ -293,6 +296,8 @@ class Trainer:
         if self.valid:
             evaluation = self.evaluated(self.averaged, self.valid, self.processes)
             loss = evaluation.per_step
+        if self.processes.first:
+            self.on_look(self.averaged, self.step)
         self.pace.has_looked(self._of_first(self.clock() - began))
         if loss < self.best:
             self.best, self.since_best, self.best_look = loss, 0, evaluation

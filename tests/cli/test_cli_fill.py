@@ -3,52 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
-from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytest
 
 from musicgen import workflows
-from musicgen.cli import main
 from musicgen.config import check_config
 from musicgen.formats import read_score, read_tunes, write_score
-
-SMALL = {
-    "model": {"dim": 16, "layers": 1},
-    "training": {"steps": 4, "streams": 2, "chunk": 16, "evaluate_every": 4, "warmup": 1, "preview": 0.5},
-}
-
-
-class Done(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture(scope="module")
-def checkpoint(data, tmp_path_factory) -> Path:
-    out = tmp_path_factory.mktemp("fill") / "model"
-    workflows.train(data / "orchestra", check_config(SMALL, "test"), out)
-    return out
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    def call(*words: object) -> Done:
-        monkeypatch.setattr(sys, "argv", ["musicgen", *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        shown = capsys.readouterr()
-        return Done(int(ended.value.code or 0), shown.out, shown.err)
-
-    return call
-
-
-@pytest.fixture
-def scherzo(data) -> Path:
-    return data / "schubert-d759" / "scherzo.mid"
 
 
 @pytest.mark.parametrize("suffix", [".mid", ".musicxml"])
@@ -104,7 +65,8 @@ def test_what_is_no_hole_is_one_line_and_nothing_is_written(run, checkpoint, sch
 
 
 def test_a_model_without_previews_says_how_to_train_one(run, data, scherzo, tmp_path):
-    values = {**SMALL, "training": {**SMALL["training"], "preview": 0}}
+    training = {"steps": 4, "streams": 2, "chunk": 16, "evaluate_every": 4, "warmup": 1, "preview": 0}
+    values = {"model": {"dim": 16, "layers": 1}, "training": training}
     workflows.train(data / "orchestra", check_config(values, "test"), tmp_path / "model")
     done = run("fill", scherzo, "--bars", "3", "--checkpoint", tmp_path / "model", "--out", tmp_path / "f.mid")
     assert done.code == 2

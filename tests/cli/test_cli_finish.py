@@ -4,53 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
 from musicgen import workflows
-from musicgen.cli import main
-from musicgen.config import check_config
 from musicgen.errors import FinishError
 from musicgen.formats import read_score, write_score
 from musicgen.score import Part, Score
-
-SMALL = {
-    "model": {"dim": 16, "layers": 1},
-    "training": {"steps": 4, "streams": 2, "chunk": 16, "evaluate_every": 4, "warmup": 1},
-}
-
-
-class Done(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture(scope="module")
-def checkpoint(data, tmp_path_factory) -> Path:
-    out = tmp_path_factory.mktemp("finish") / "model"
-    workflows.train(data / "orchestra", check_config(SMALL, "test"), out)
-    return out
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    def call(*words: object) -> Done:
-        monkeypatch.setattr(sys, "argv", ["musicgen", *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        shown = capsys.readouterr()
-        return Done(int(ended.value.code or 0), shown.out, shown.err)
-
-    return call
-
-
-@pytest.fixture
-def scherzo(data) -> Path:
-    return data / "schubert-d759" / "scherzo.mid"
 
 
 def test_what_was_read_is_a_block_a_musician_can_check(run, checkpoint, scherzo, tmp_path):
