@@ -43,20 +43,21 @@ class ModelStepper:
     def step(self, steps: Tensor, coordinates: Tensor) -> None:
         """Read a step of each stream. steps: (B, F), coordinates: (B, C + R), both int64."""
         model, embedding = self.model, self.model.embedding
-        index = torch.cat([steps, coordinates], 1) + self.starts
         if self.ear is None or model.ear is None or embedding.intervals is None:
-            context = self._read(index, None)
+            context = self._read(steps, coordinates, None)
         else:
             heard = model.ear(steps[:, None], self.ear)  # (B, 1, E)
-            context = self._read(index, embedding.intervals(steps[:, None], heard, self.ear[:, None])[:, 0])
+            intervals = embedding.intervals(steps[:, None], heard, self.ear[:, None])[:, 0]
+            context = self._read(steps, coordinates, intervals)
             self.ear = heard[:, -1]
             context = torch.cat([context, self.ear], -1)
         if model.recall is not None:
             context = torch.cat([context, coordinates[:, -model.recall.width :].to(torch.float32)], -1)
         self.context = context
 
-    def _read(self, index: Tensor, beside: Tensor | None) -> Tensor:
-        """What the head starts from, (B, D), after the rows `index` (B, N) of the tables and `beside` (B, D)."""
+    def _read(self, steps: Tensor, coordinates: Tensor, beside: Tensor | None) -> Tensor:
+        """What the head starts from, (B, D), after the rows of the tables that they name and `beside` (B, D)."""
+        index = torch.cat([steps, coordinates], 1) + self.starts
         vectors = functional.embedding(index, self.table).sum(1)
         return self.model.head.norm(self.decoder.step(vectors if beside is None else vectors + beside))
 
@@ -105,8 +106,10 @@ class QuickModelStepper(ModelStepper):
                     place(name, "cpu", 0, DTYPES[tensor.dtype], tuple(tensor.shape), tensor.data_ptr())
             self.runs.append(run)
 
-    def _read(self, index: Tensor, beside: Tensor | None) -> Tensor:
-        self.given["index"].copy_(index)
+    def _read(self, steps: Tensor, coordinates: Tensor, beside: Tensor | None) -> Tensor:
+        index = self.given["index"].numpy()  # NumPy takes a third of the time for so little
+        np.concatenate([steps.numpy(), coordinates.numpy()], 1, out=index)
+        index += self.starts.numpy()
         if beside is not None:
             self.given["beside"].copy_(beside)
         self.session.run_with_iobinding(self.runs[self.past.turn])

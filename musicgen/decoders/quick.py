@@ -165,7 +165,7 @@ def write_model(model: Model, bits: int = 8) -> Graph:
     return graph
 
 
-_sessions: WeakKeyDictionary[Model, tuple[tuple[int, ...], Any]] = WeakKeyDictionary()
+_sessions: WeakKeyDictionary[Model, tuple[tuple[tuple[int, int], ...], Any]] = WeakKeyDictionary()
 """The session of each model, or None where it draws by exact steps; and of which weights."""
 
 
@@ -189,10 +189,15 @@ def quick_session(model: Model) -> Any:
     if not installed():
         log.info("drawing by exact steps: onnx and onnxruntime (the extra `fast`) are not installed")
         return None
-    sign = tuple(int(weight.detach().view(torch.int32).sum()) for weight in weights)  # other weights, other sums
+    sign = tuple((weight.data_ptr(), _times_written(weight)) for weight in weights)
     if model not in _sessions or _sessions[model][0] != sign:
         _sessions[model] = sign, _checked(model)
     return _sessions[model][1]
+
+
+def _times_written(weight: Tensor) -> int:
+    """A number that changes when the weight does: PyTorch counts, but not what was made in inference mode."""
+    return int(weight.view(torch.int32).sum()) if weight.is_inference() else weight._version
 
 
 def _checked(model: Model) -> Any:
