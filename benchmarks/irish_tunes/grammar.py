@@ -40,6 +40,10 @@ TAILS = {
 """What may follow a note -> symbols of the grammar. Those that end a tune are told by their lack of a line end."""
 
 
+MOST_STEPS = 5_000
+"""Of a walk: a model that has hardly learnt anything once wrote on within a bar for ever."""
+
+
 def metre_symbol(name: str) -> int | None:
     """The grammar's symbol for the text of an M: line."""
     return grammar.ID.get("M:" + {"C": "4/4", "C|": "2/2"}.get(name, name))
@@ -70,6 +74,7 @@ class TuneCursor:
         self.text = ""
         self.key = KEYS[0]
         self.done = False
+        self.taken = 0
         self.repeats = True  # until a part has closed with |], after which readers disagree on where :| goes back to
         self.pitches: dict[int, int] = {}  # our symbol -> the grammar's, in this key
         self.lines = {tokenizer.named[text]: text for text in tokenizer.lines}
@@ -226,6 +231,9 @@ class TuneCursor:
     def advance(self, step: Sequence[int]) -> None:
         """Take a step that is allowed."""
         symbol = int(step[0])
+        self.taken += 1
+        if self.taken == MOST_STEPS:  # it is cut off, and judged as it stands
+            self.done = True
         tokenizer = self.tokenizer
         written = tokenizer.spell(step, self.key).decode()
         if symbol == END:
