@@ -255,15 +255,13 @@ class Model(nn.Module):
             outputs = torch.cat([outputs, recalled.to(torch.float32)], -1)
         return outputs, after
 
-    def stepper(self, outputs: Tensor, state: State, exact: bool = False) -> ModelStepper:
-        """What reads on one step at a time, for drawing, from the last outputs (B, ...) and the state after them.
+    def stepper(self, state: State, exact: bool = False) -> ModelStepper:
+        """What reads on one step at a time, for drawing, from a state of B streams.
 
         exact: the numbers of `forward`; otherwise in 8 bits where that is possible and near enough (`quick`).
         """
-        session = None if exact else quick_session(self)
-        if session is None:
-            return ModelStepper(self, state, outputs)
-        return QuickModelStepper(self, state, outputs, session)
+        session = None if exact else quick_session(self, len(state[0]))
+        return ModelStepper(self, state) if session is None else QuickModelStepper(self, state, session)
 
     @property
     def coordinates(self) -> int:

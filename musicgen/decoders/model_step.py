@@ -1,12 +1,11 @@
 """A model that reads one step at a time, for drawing: exactly, or by a graph in 8 bits (see `quick`).
 
 Both keep the past and what the head starts from; whoever draws asks for one field after the other, then says which step
-was taken.
+was taken. Steps come in and logits go out as NumPy arrays: a call of PyTorch costs more than so little has to compute.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
@@ -26,63 +25,75 @@ DTYPES = {torch.float32: np.float32, torch.int32: np.int32, torch.int64: np.int6
 class ModelStepper:
     """Reads on as Model.forward does without `fresh`. No gradient flows; dropout is off."""
 
-    def __init__(self, model: Model, state: State, outputs: Tensor) -> None:
-        """outputs: (B, ...), the model's last; state: after them."""
+    context: Tensor
+    """What the head starts from, (B, ...), once a step is read."""
+
+    def __init__(self, model: Model, state: State) -> None:
+        """state: of B streams, after what the model has read."""
         self.model = model
+        self.streams, self.device = len(state[0]), state[0].device
         self.ear = None if model.ear is None else state[-1]  # (B, E)
         tables = model.embedding.tables()
-        starts = [0, *accumulate(len(table) for table in tables)][:-1]
-        self.starts = torch.tensor(starts, device=outputs.device)
-        self.context = model.head.context(outputs)
+        self.starts = np.array([0, *accumulate(len(table) for table in tables)][:-1])
         self._begin(state if model.ear is None else state[:-1])
 
     def _begin(self, state: State) -> None:
         self.table = torch.cat(self.model.embedding.tables())
         self.decoder = self.model.decoder.stepper(state)
 
-    def step(self, steps: Tensor, coordinates: Tensor) -> None:
+    def step(self, steps: np.ndarray, coordinates: np.ndarray) -> None:
         """Read a step of each stream. steps: (B, F), coordinates: (B, C + R), both int64."""
         model, embedding = self.model, self.model.embedding
         if self.ear is None or model.ear is None or embedding.intervals is None:
             context = self._read(steps, coordinates, None)
         else:
-            heard = model.ear(steps[:, None], self.ear)  # (B, 1, E)
-            intervals = embedding.intervals(steps[:, None], heard, self.ear[:, None])[:, 0]
+            taken = self._tensor(steps)[:, None]  # (B, 1, F)
+            heard = model.ear(taken, self.ear)  # (B, 1, E)
+            intervals = embedding.intervals(taken, heard, self.ear[:, None])[:, 0]
             context = self._read(steps, coordinates, intervals)
             self.ear = heard[:, -1]
             context = torch.cat([context, self.ear], -1)
         if model.recall is not None:
-            context = torch.cat([context, coordinates[:, -model.recall.width :].to(torch.float32)], -1)
+            recalled = self._tensor(coordinates[:, -model.recall.width :])
+            context = torch.cat([context, recalled.to(torch.float32)], -1)
         self.context = context
 
-    def _read(self, steps: Tensor, coordinates: Tensor, beside: Tensor | None) -> Tensor:
+    def _tensor(self, values: np.ndarray) -> Tensor:
+        return torch.from_numpy(values).to(self.device)
+
+    def _read(self, steps: np.ndarray, coordinates: np.ndarray, beside: Tensor | None) -> Tensor:
         """What the head starts from, (B, D), after the rows of the tables that they name and `beside` (B, D)."""
-        index = torch.cat([steps, coordinates], 1) + self.starts
+        index = self._tensor(np.concatenate([steps, coordinates], 1) + self.starts)
         vectors = functional.embedding(index, self.table).sum(1)
         return self.model.head.norm(self.decoder.step(vectors if beside is None else vectors + beside))
 
-    def field(self, index: int, known: Sequence[Tensor], rows: Tensor | None = None) -> Tensor:
-        """Logits (R, size) of a field of the next step, given the values (R,) of the fields before it.
+    def field(self, index: int, known: np.ndarray, rows: np.ndarray | None = None) -> np.ndarray:
+        """Logits (R, size) float32 of a field of the next step, given the values (R, index) of the fields before it.
 
-        rows: (R,) int64, of the streams that are asked for; None: all.
+        rows: (R,) int64, of the streams that are asked for; None: all. Good until the next step is read.
         """
-        return self.model.head.field(index, self.context if rows is None else self.context[rows], known)
+        context = self.context if rows is None else self.context[self._tensor(rows)]
+        return self.model.head.field(index, context, self._tensor(known).unbind(-1)).float().cpu().numpy()
 
-    def pick(self, rows: Tensor) -> None:
+    def pick(self, rows: np.ndarray) -> None:
         """Go on with the streams named by `rows`, (R,) int64, in that order."""
-        self.context = self.context.index_select(0, rows)
+        self.streams = len(rows)
+        self._pick(rows, self._tensor(rows))
+
+    def _pick(self, rows: np.ndarray, chosen: Tensor) -> None:
+        self.context = self.context.index_select(0, chosen)
         if self.ear is not None:
-            self.ear = self.ear.index_select(0, rows)
-        self.decoder.pick(rows)
+            self.ear = self.ear.index_select(0, chosen)
+        self.decoder.pick(chosen)
 
 
 class QuickModelStepper(ModelStepper):
     """The same by a session of `quick.write_model`, whose logits of the first field come with each step."""
 
-    def __init__(self, model: Model, state: State, outputs: Tensor, session: Any) -> None:
+    def __init__(self, model: Model, state: State, session: Any) -> None:
         self.session = session
-        self.first: Tensor | None = None
-        super().__init__(model, state, outputs)
+        self.first: np.ndarray | None = None
+        super().__init__(model, state)
 
     def _begin(self, state: State) -> None:
         assert self.model.decoder.quick is not None
@@ -90,15 +101,17 @@ class QuickModelStepper(ModelStepper):
         self._bind()
 
     def _bind(self) -> None:
-        """The session's runs from each place of the past to the next, on tensors that stay where they are."""
-        count, head = len(self.context), self.model.head
+        """The session's runs from each place of the past to the next, on arrays that stay where they are."""
+        count, head = self.streams, self.model.head
         given = {"index": torch.empty(count, len(self.starts), dtype=torch.int64)}
         if self.ear is not None:
             given["beside"] = torch.empty(count, head.dim)
         found = {"context": torch.empty(count, head.dim)}
         if head.plain:
             found["first"] = torch.empty(count, head.sizes[0])
-        self.given, self.found, self.runs = given, found, []
+        self.index, self.beside = given["index"].numpy(), given.get("beside")
+        self.found = found["context"], found["first"].numpy() if head.plain else None
+        self.runs = []
         for reads, writes in self.past.places:
             run = self.session.io_binding()
             for place, tensors in ((run.bind_input, given | reads), (run.bind_output, found | writes)):
@@ -106,26 +119,26 @@ class QuickModelStepper(ModelStepper):
                     place(name, "cpu", 0, DTYPES[tensor.dtype], tuple(tensor.shape), tensor.data_ptr())
             self.runs.append(run)
 
-    def _read(self, steps: Tensor, coordinates: Tensor, beside: Tensor | None) -> Tensor:
-        index = self.given["index"].numpy()  # NumPy takes a third of the time for so little
-        np.concatenate([steps.numpy(), coordinates.numpy()], 1, out=index)
-        index += self.starts.numpy()
-        if beside is not None:
-            self.given["beside"].copy_(beside)
+    def _read(self, steps: np.ndarray, coordinates: np.ndarray, beside: Tensor | None) -> Tensor:
+        fields = steps.shape[1]
+        np.add(steps, self.starts[:fields], out=self.index[:, :fields])
+        np.add(coordinates, self.starts[fields:], out=self.index[:, fields:])
+        if beside is not None and self.beside is not None:
+            self.beside.copy_(beside)
         self.session.run_with_iobinding(self.runs[self.past.turn])
         self.past.advance()
-        self.first = self.found.get("first")
-        return self.found["context"]
+        context, self.first = self.found
+        return context
 
-    def field(self, index: int, known: Sequence[Tensor], rows: Tensor | None = None) -> Tensor:
+    def field(self, index: int, known: np.ndarray, rows: np.ndarray | None = None) -> np.ndarray:
         if index or self.first is None:
             return super().field(index, known, rows)
         return self.first if rows is None else self.first[rows]
 
-    def pick(self, rows: Tensor) -> None:
-        self.context = self.context.index_select(0, rows)
-        self.first = None if self.first is None else self.first.index_select(0, rows)
+    def _pick(self, rows: np.ndarray, chosen: Tensor) -> None:
+        self.context = self.context.index_select(0, chosen)
+        self.first = None if self.first is None else self.first[rows]
         if self.ear is not None:
-            self.ear = self.ear.index_select(0, rows)
-        self.past.pick(rows)
+            self.ear = self.ear.index_select(0, chosen)
+        self.past.pick(chosen)
         self._bind()

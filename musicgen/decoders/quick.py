@@ -4,10 +4,12 @@ One step of one stream reads every weight once, and that is most of what it take
 of the time. And PyTorch's operations each cost more to call than such a step has to compute; a graph is one call.
 
 A decoder that has quick steps names its `QuickPast`, which writes its part of the graph and keeps the past; embedding
-and head stand around it. Weights are scaled in blocks of BLOCK values, each to 255 levels. When a model first asks for
-quick steps, they are held against exact ones: both read the same music, and if what they say differs by more than
-TOLERANCE, the weights stay as they are in the graph. If that is no nearer, or can't be run, one line says so, and the
-model draws by exact steps. Onnx and onnxruntime are the extra `fast`; without them nothing changes but the time.
+and head stand around it. Few streams wait for the weights: they are scaled in blocks of BLOCK values, each to 255
+levels. Many streams share that reading and wait for the products: then a row of weights has one scale, and what is
+multiplied by it has 255 levels too, which processors have units for. When a model first asks for quick steps, they are
+held against exact ones: both read the same music, and if what they say differs by more than TOLERANCE, the next form is
+tried, at last with the weights as they are. If none is near enough, or can be run, one line says so, and the model
+draws by exact steps. Onnx and onnxruntime are the extra `fast`; without them nothing changes but the time.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -33,16 +35,25 @@ BLOCK = 128
 TOLERANCE = 0.01
 """Nats by which the logarithms of the probabilities may differ, in the mean of what would be drawn."""
 CHECKED = 24
-"""Steps that are compared."""
+"""Steps that are compared, of each stream."""
+
+Form = Literal["blocks", "rows", "plain"]
+"""How a graph holds weights: in 8 bits with a scale a block or a row, or in 32 bits."""
+FEW: tuple[Form, ...] = ("blocks", "plain")
+MANY: tuple[Form, ...] = ("rows", "blocks", "plain")
+"""What is tried for few and for many streams, the quickest first."""
+MANY_STREAMS = 8
+"""From so many streams on a scale a row is worth its price: how finely a stream's values are cut then depends a little
+on the other streams' values."""
 
 log = logging.getLogger(__name__)
 
 
 class Graph:
-    """Collects the nodes of an ONNX graph. Values are named by what the methods return. bits: 8 or 32, of a weight."""
+    """Collects the nodes of an ONNX graph. Values are named by what the methods return."""
 
-    def __init__(self, bits: int) -> None:
-        self.bits = bits
+    def __init__(self, form: Form) -> None:
+        self.form = form
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
         self.inputs: list[Any] = []
@@ -80,19 +91,27 @@ class Graph:
         return self.many(1, kind, *inputs, domain=domain, **attributes)[0]
 
     def linear(self, inputs: str, weight: Tensor, bias: Tensor | None = None) -> str:
-        """inputs (..., K) -> (..., N); weight: (N, K), bias: (N,). In 8 bits inputs are scaled by the block too."""
-        if self.bits == 32:
+        """inputs (..., K) -> (..., N); weight: (N, K), bias: (N,)."""
+        beside = [] if bias is None else [self.constant(bias)]
+        if self.form == "plain":
             product = self.one("MatMul", inputs, self.constant(weight.T))
-            return product if bias is None else self.one("Add", product, self.constant(bias))
+            return self.one("Add", product, *beside) if beside else product
+        if self.form == "rows":
+            levels, scales = _levels(weight.detach().numpy())
+            given = [
+                inputs,
+                self.constant(levels.T),
+                self.constant(scales),
+                self.constant(np.zeros(len(levels), np.int8)),
+            ]
+            return self.one("DynamicQuantizeMatMul", *given, *beside, domain="com.microsoft")
         wide, deep = weight.shape
         block = min(BLOCK, max(16, 1 << (deep - 1).bit_length()))
-        rows = np.pad(weight.detach().numpy(), ((0, 0), (0, -deep % block))).reshape(wide, -1, block)
-        scales = np.maximum(np.abs(rows).max(-1), 1e-12) / 127  # (N, K / block)
-        levels = (np.round(rows / scales[..., None]) + 128).astype(np.uint8)
-        given = [inputs, self.constant(levels), self.constant(scales.astype(np.float32))]
-        if bias is not None:
-            given += ["", "", self.constant(bias)]
-        shape = {"K": deep, "N": wide, "bits": 8, "block_size": block, "accuracy_level": 4}
+        blocks = np.pad(weight.detach().numpy(), ((0, 0), (0, -deep % block))).reshape(wide, -1, block)
+        levels, scales = _levels(blocks)  # (N, K / block, block), (N, K / block)
+        given = [inputs, self.constant((levels.astype(np.int16) + 128).astype(np.uint8)), self.constant(scales)]
+        given += ["", "", *beside] if beside else []
+        shape = {"K": deep, "N": wide, "bits": 8, "block_size": block, "accuracy_level": 4}  # 4: inputs in 8 bits too
         return self.one("MatMulNBits", *given, domain="com.microsoft", **shape)
 
     def norm(self, inputs: str, module: nn.LayerNorm) -> str:
@@ -109,8 +128,16 @@ class Graph:
         model = helper.make_model(graph, opset_imports=versions, ir_version=9)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
+        level = onnxruntime.GraphOptimizationLevel  # its fusions (addition and norm in one) are slower on a single step
+        options.graph_optimization_level = level.ORT_DISABLE_ALL
         options.log_severity_level = 4  # what goes wrong is raised
         return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def _levels(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows (..., K) as levels from -127 to 127, int8, and what a level of each row is worth, (...) float32."""
+    scales = np.maximum(np.abs(rows).max(-1), 1e-12) / 127
+    return np.round(rows / scales[..., None]).astype(np.int8), scales.astype(np.float32)
 
 
 def _described(name: str, shape: Sequence[int | str], dtype: str) -> Any:
@@ -144,13 +171,13 @@ class QuickPast(ABC):
         """Go on with these rows, in new places."""
 
 
-def write_model(model: Model, bits: int = 8) -> Graph:
+def write_model(model: Model, form: Form = "blocks") -> Graph:
     """A step of a model: rows of its tables in, their sum through the decoder, what the head starts from out.
 
     index: (B, N), rows of the embedding's tables laid end to end. beside: (B, D), added to their sum, if the model
     hears. context: (B, D). first: (B, size), the logits of the first field, where they depend on nothing else.
     """
-    graph, head, dim = Graph(bits), model.head, model.head.dim
+    graph, head, dim = Graph(form), model.head, model.head.dim
     tables = torch.cat(model.embedding.tables())
     index = graph.input("index", ("B", len(model.embedding.tables())), "INT64")
     stream = graph.one("ReduceSum", graph.one("Gather", graph.constant(tables), index), graph.constant([1]), keepdims=0)
@@ -165,8 +192,8 @@ def write_model(model: Model, bits: int = 8) -> Graph:
     return graph
 
 
-_sessions: WeakKeyDictionary[Model, tuple[tuple[tuple[int, int], ...], Any]] = WeakKeyDictionary()
-"""The session of each model, or None where it draws by exact steps; and of which weights."""
+_sessions: WeakKeyDictionary[Model, tuple[tuple[tuple[int, int], ...], dict[Form, Any]]] = WeakKeyDictionary()
+"""Of each model which weights it had, and its sessions by their forms, None where one is not near enough."""
 
 
 def installed() -> bool:
@@ -179,7 +206,7 @@ def installed() -> bool:
     return True
 
 
-def quick_session(model: Model) -> Any:
+def quick_session(model: Model, streams: int = 1) -> Any:
     """What runs the quick steps of a model, checked; None where it is to draw by exact ones."""
     weights = list(model.parameters())
     if model.decoder.quick is None or any(
@@ -191,8 +218,16 @@ def quick_session(model: Model) -> Any:
         return None
     sign = tuple((weight.data_ptr(), _times_written(weight)) for weight in weights)
     if model not in _sessions or _sessions[model][0] != sign:
-        _sessions[model] = sign, _checked(model)
-    return _sessions[model][1]
+        _sessions[model] = sign, {}
+    sessions, reason = _sessions[model][1], ""
+    for form in FEW if streams < MANY_STREAMS else MANY:
+        if form not in sessions:
+            sessions[form], reason = _checked(model, form)
+        if sessions[form] is not None:
+            return sessions[form]
+    if reason:  # found in this call
+        log.warning("drawing by exact steps: %s", reason)
+    return None
 
 
 def _times_written(weight: Tensor) -> int:
@@ -200,46 +235,43 @@ def _times_written(weight: Tensor) -> int:
     return int(weight.view(torch.int32).sum()) if weight.is_inference() else weight._version
 
 
-def _checked(model: Model) -> Any:
-    for bits in (8, 32):
-        try:
-            session = write_model(model, bits).session()
-            off = difference(model, session)
-        except Exception as error:  # ONNX Runtime's own are no class of ours, and older versions know fewer nodes
-            log.warning("drawing by exact steps: ONNX Runtime can't run quick ones: %s", str(error).splitlines()[0])
-            return None
-        log.info("quick steps in %d bits are %.2g nats off", bits, off)
-        if off <= TOLERANCE:
-            return session
-    log.warning("drawing by exact steps: quick ones are %.3g nats off, and %g is the most", off, TOLERANCE)
-    return None
+def _checked(model: Model, form: Form) -> tuple[Any, str]:
+    """The session of this form, or None if it can't be run or is too far off; and why."""
+    try:
+        session = write_model(model, form).session()
+        off = difference(model, session, 4 if form == "rows" else 1)
+    except Exception as error:  # ONNX Runtime's own are no class of ours, and older versions know fewer nodes
+        return None, f"ONNX Runtime can't run quick ones: {str(error).splitlines()[0]}"
+    log.info("quick steps (%s) are %.2g nats off", form, off)
+    if off <= TOLERANCE:
+        return session, ""
+    return None, f"quick ones are {off:.3g} nats off, and {TOLERANCE:g} is the most"
 
 
 @torch.inference_mode()
-def difference(model: Model, session: Any) -> float:
+def difference(model: Model, session: Any, streams: int = 1) -> float:
     """By how many nats the quick steps of a model differ from the exact ones: the mean of |log p - log q| over what
-    would be drawn by p, over the fields of CHECKED steps from the beginning on, drawn by the exact ones."""
+    would be drawn by p, over the fields of CHECKED steps of each stream from the beginning on, drawn by the exact
+    ones."""
     from musicgen.decoders.model_step import ModelStepper, QuickModelStepper
 
     fields = len(model.head.sizes)
-    coordinates = torch.zeros(1, model.coordinates, dtype=torch.long)  # not told
-    step = torch.zeros(1, fields, dtype=torch.long)
-    outputs, state = model(step[None], coordinates[None], model.initial_state(1))
-    exact = ModelStepper(model, state, outputs[:, -1])
-    quick = QuickModelStepper(model, state, outputs[:, -1], session)
+    coordinates = np.zeros((streams, model.coordinates), dtype=np.int64)  # not told
+    step = np.zeros((streams, fields), dtype=np.int64)
+    state = model.initial_state(streams)
+    exact, quick = ModelStepper(model, state), QuickModelStepper(model, state, session)
     generator = torch.Generator().manual_seed(0)
     total = 0.0
     for _ in range(CHECKED):
         exact.step(step, coordinates)
         quick.step(step, coordinates)
-        known: list[Tensor] = []
+        step = np.zeros_like(step)
         for field in range(fields):
-            both = [stepper.field(field, known).float() for stepper in (exact, quick)]
+            both = [torch.from_numpy(stepper.field(field, step[:, :field])) for stepper in (exact, quick)]
             if field:
                 for logits in both:
                     logits[:, NONE] = -1e4  # never trained, and never drawn
             mine, other = (logits.log_softmax(-1) for logits in both)
             total += float((mine.exp() * (mine - other).abs()).sum())
-            known.append(torch.multinomial(mine.exp(), 1, generator=generator)[:, 0])
-        step = torch.stack(known, -1)
-    return total / (CHECKED * fields)
+            step[:, field] = torch.multinomial(mine.exp(), 1, generator=generator)[:, 0].numpy()
+    return total / (CHECKED * fields * streams)

@@ -110,6 +110,7 @@ class TransformerQuickPast(QuickPast):
         past_keys, past_values, live = state  # (B, layers, P, D), (B, layers, P, D), (B, P)
         heads, width = decoder.heads, decoder.dim // decoder.heads
         capacity = _capacity(decoder.memory)
+        self.room = capacity
         self.turns = rotations(capacity, width, past_keys)
         lengths = (live != 0).sum(1).tolist()  # rows may have pasts of different lengths
         shape = len(live), heads, capacity, _padded(width)
@@ -166,7 +167,7 @@ class TransformerQuickPast(QuickPast):
 
     def advance(self) -> None:
         self.counts += 1
-        if self.counts[0] > len(self.turns):
+        if self.counts[0] > self.room:
             self._move()
 
     def _move(self) -> None:

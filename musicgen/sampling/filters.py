@@ -5,6 +5,7 @@ Each takes logits (B, V) and returns them with what falls out set to -inf; at le
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -28,6 +29,11 @@ class SamplingConfig(BaseModel):
     exact: bool = Field(
         False, description="draw by the numbers the model was trained with, not by quick steps in 8 bits near them"
     )
+
+
+def masked(logits: np.ndarray, masks: np.ndarray) -> np.ndarray:
+    """Logits (B, V) of the values that are allowed, where masks (B, V) is true."""
+    return np.where(masks, logits, -np.inf)
 
 
 def keep_top_k(logits: np.ndarray, k: int) -> np.ndarray:
@@ -68,17 +74,18 @@ def draw(
     """
     logits = logits - logits.max(axis=-1, keepdims=True)
     upto = whole = np.exp(logits, dtype=np.float64).cumsum(axis=-1)
-    if config.temperature == 0:
-        values = logits.argmax(axis=-1)
-    else:
-        if config.temperature != 1 or config.top_k or config.top_p < 1 or config.min_p:
-            kept = logits / config.temperature
-            kept = keep_min_p(keep_top_p(keep_top_k(kept, config.top_k), config.top_p), config.min_p)
-            upto = np.exp(kept, dtype=np.float64).cumsum(axis=-1)
-        at = np.array([generator.random() for generator in generators]) * upto[:, -1]
-        values = (upto <= at[:, None]).sum(axis=-1)  # what has no probability is passed over
-    rows = np.arange(len(values))
-    return values, np.log(whole[:, -1]) - logits[rows, values]
+    if config.temperature and (config.temperature != 1 or config.top_k or config.top_p < 1 or config.min_p):
+        kept = logits / config.temperature
+        kept = keep_min_p(keep_top_p(keep_top_k(kept, config.top_k), config.top_p), config.min_p)
+        upto = np.exp(kept, dtype=np.float64).cumsum(axis=-1)
+    values, nats = np.empty(len(logits), dtype=np.int64), np.empty(len(logits))
+    for row, generator in enumerate(generators):
+        if config.temperature == 0:
+            value = logits[row].argmax()
+        else:  # what has no probability is passed over
+            value = upto[row].searchsorted(generator.random() * upto[row, -1], side="right")
+        values[row], nats[row] = value, math.log(whole[row, -1]) - logits[row, value]
+    return values, nats
 
 
 def _weights(logits: np.ndarray) -> np.ndarray:

@@ -6,17 +6,16 @@ gives the coordinates that the model reads beside each step. Streams that have e
 
 from __future__ import annotations
 
-import itertools
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 
 from musicgen.decoders.model import Model
 from musicgen.decoders.model_step import ModelStepper
-from musicgen.sampling.filters import SamplingConfig, draw
+from musicgen.sampling.filters import SamplingConfig, draw, masked
 from musicgen.tokens import Cursor, Tokenizer
 from musicgen.tokens.recall import Recaller
 
@@ -57,77 +56,86 @@ def sample(
     bar -> steps (n, F) that a stream takes once it has begun that bar, before it draws again; they cost no nats.
     progress(bars): called with the sum of bars begun whenever it has grown.
     """
+    if not len(prompt) or not len(cursors):
+        raise ValueError("a prompt holds START at least, and there is a cursor for each stream")
     was_training = model.training
-    model.eval()
+    if was_training:
+        model.eval()
     device = next(model.parameters()).device
     count = len(cursors)
     if prompt_coordinates is None:
         prompt_coordinates = np.array([cursors[0].coordinates()])
-    recallers: list[Recaller] = []
-    if model.recall is not None:
-        first = Recaller(model.recall)
-        told = [first.advance(step) for step in prompt.tolist()]
+    if len(prompt_coordinates) != len(prompt):
+        raise ValueError(f"coordinates of {len(prompt_coordinates)} steps, and the prompt has {len(prompt)}")
+    recaller = None if model.recall is None else Recaller(model.recall)
+    if recaller is not None:
+        told = [recaller.advance(step) for step in prompt.tolist()]
         prompt_coordinates = np.concatenate([prompt_coordinates, told], axis=1)
-        first.most = config.most_recalled
-        recallers = [first.copy() for _ in cursors]
+        recaller.most = config.most_recalled
     state = model.initial_state(1)
-    outputs = None
-    for at in range(0, len(prompt), PROMPT_CHUNK):
-        read = torch.from_numpy(prompt[None, at : at + PROMPT_CHUNK].astype(np.int64)).to(device)
-        places = torch.from_numpy(prompt_coordinates[None, at : at + PROMPT_CHUNK].astype(np.int64)).to(device)
-        outputs, state = model(read, places, state)
-    if outputs is None:
-        raise ValueError("the prompt holds START at least")
-    state = tuple(part.expand(count, *part.shape[1:]) for part in state)
-    stepper = model.stepper(outputs[:, -1].expand(count, -1), state, config.exact)
+    read, places = prompt.astype(np.int64), prompt_coordinates.astype(np.int64)
+    for at in range(0, len(read) - 1, PROMPT_CHUNK):
+        chunk = slice(at, min(at + PROMPT_CHUNK, len(read) - 1))
+        _, state = model(*(torch.from_numpy(part[None, chunk]).to(device) for part in (read, places)), state)
+    stepper = model.stepper(tuple(part.expand(count, *part.shape[1:]) for part in state), config.exact)
+    stepper.step(read[-1:].repeat(count, 0), places[-1:].repeat(count, 0))
 
     end = tokenizer.fields[0].labels.index("END")
-    generators = [stream_generator(seed, stream) for stream in range(count)]
-    drawn: list[list[np.ndarray]] = [[] for _ in cursors]
-    nats = np.zeros(count)
-    live = list(range(count))
-    coming: list[deque[list[int]]] = [deque() for _ in cursors]
-    bars_seen = 0
+    streams = [
+        _Stream(cursor, stream_generator(seed, number), recaller and recaller.copy())
+        for number, cursor in enumerate(cursors)
+    ]
+    live, bars_seen = streams, 0
     while live:
         for stream in live:
-            cursor = cursors[stream]
+            cursor = stream.cursor
             if cursor.bars is None and cursor.bar >= most_bars - ENDING_BARS:
                 cursor.bars = min(cursor.bar + ENDING_BARS, most_bars)
-        known = [coming[i].popleft() if coming[i] else None for i in live]
-        steps, costs = _draw_step(
-            stepper, list(range(len(live))), [cursors[i] for i in live], config, [generators[i] for i in live], known
-        )
-        early = [row for row, i in enumerate(live) if steps[row, 0] == end and _may_end(cursors[i])]
+        steps, costs = _draw_step(stepper, live, config)
+        early = [row for row, stream in enumerate(live) if steps[row, 0] == end and _may_end(stream.cursor)]
         if early:
-            streams = [live[row] for row in early]
-            for i in streams:
-                cursors[i].bars = cursors[i].bar + 1
-            again = [cursors[i] for i in streams], config, [generators[i] for i in streams]
-            steps[early], costs[early] = _draw_step(stepper, early, *again)
-        for row, stream in enumerate(live):
-            begun = cursors[stream].bar
-            cursors[stream].advance(steps[row])
-            if given and cursors[stream].bar > begun and cursors[stream].bar in given:
-                coming[stream].extend(given[cursors[stream].bar].tolist())
-            drawn[stream].append(steps[row])
-            nats[stream] += costs[row]
-        bars = sum(cursor.bar for cursor in cursors)
+            again = [live[row] for row in early]
+            for stream in again:
+                stream.cursor.bars = stream.cursor.bar + 1
+            steps[early], costs[early] = _draw_step(stepper, again, config, early)
+        for stream, step, cost in zip(live, steps, costs.tolist(), strict=True):
+            cursor, begun = stream.cursor, stream.cursor.bar
+            cursor.advance(step)
+            if given and cursor.bar > begun and cursor.bar in given:
+                stream.coming.extend(given[cursor.bar].tolist())
+            stream.drawn.append(step)
+            stream.nats += cost
+        bars = sum([cursor.bar for cursor in cursors])
         if bars > bars_seen:
             bars_seen = bars
             progress(bars)
-        going = [row for row, stream in enumerate(live) if not cursors[stream].done]
-        live = [live[row] for row in going]
-        if not live:
-            break
-        if len(going) < len(steps):
-            stepper.pick(torch.tensor(going, device=device))
-        coordinates = np.array([cursors[i].coordinates() for i in live])
-        if recallers:
-            told = [recallers[i].advance(drawn[i][-1].tolist()) for i in live]
+        going = [row for row, stream in enumerate(live) if not stream.cursor.done]
+        if len(going) < len(live):
+            live = [live[row] for row in going]
+            if not live:
+                break
+            steps = steps[going]
+            stepper.pick(np.array(going))
+        coordinates = np.array([stream.cursor.coordinates() for stream in live])
+        if recaller is not None:
+            told = [stream.recaller.advance(stream.drawn[-1].tolist()) for stream in live if stream.recaller]
             coordinates = np.concatenate([coordinates, told], axis=1)
-        stepper.step(torch.from_numpy(steps[going]).to(device), torch.from_numpy(coordinates).to(device))
+        stepper.step(steps, coordinates)
     model.train(was_training)
-    return [Sampled(np.array(s, dtype=np.int16), float(n)) for s, n in zip(drawn, nats, strict=True)]
+    return [Sampled(np.array(stream.drawn, dtype=np.int16), stream.nats) for stream in streams]
+
+
+@dataclass(eq=False)
+class _Stream:
+    """One of the pieces that are being drawn."""
+
+    cursor: Cursor
+    generator: np.random.Generator
+    recaller: Recaller | None
+    coming: deque[list[int]] = field(default_factory=deque)
+    """Steps that it takes next, whatever the model thinks."""
+    drawn: list[np.ndarray] = field(default_factory=list)  # of (F,) int64
+    nats: float = 0.0
 
 
 def stream_generator(seed: int, stream: int) -> np.random.Generator:
@@ -144,37 +152,37 @@ def _may_end(cursor: Cursor) -> bool:
 
 
 def _draw_step(
-    stepper: ModelStepper,
-    streams: Sequence[int],
-    cursors: Sequence[Cursor],
-    config: SamplingConfig,
-    generators: Sequence[np.random.Generator],
-    given: Sequence[Sequence[int] | None] = (),
+    stepper: ModelStepper, streams: Sequence[_Stream], config: SamplingConfig, rows: Sequence[int] | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """The next step of some streams, (R, F) int64, and its negative log-likelihood (R,).
 
-    streams: which of the stepper's. given: for each the step that it takes, whatever the model thinks, or None. Where
-    there is no choice, nothing is drawn.
+    rows: which of the stepper's they are; None: all of them. Where there is no choice, nothing is drawn.
     """
-    sizes, device = stepper.model.head.sizes, stepper.context.device
-    steps = np.zeros((len(cursors), len(sizes)), dtype=np.int64)
-    costs = np.zeros(len(cursors))
+    sizes = stepper.model.head.sizes
+    steps = np.zeros((len(streams), len(sizes)), dtype=np.int64)
+    costs = np.zeros(len(streams))
+    known = [stream.coming.popleft() if stream.coming else None for stream in streams]
     for index, size in enumerate(sizes):
-        masks = np.zeros((len(cursors), size), dtype=bool)  # (R, V)
-        for row, (cursor, step) in enumerate(itertools.zip_longest(cursors, given)):
+        masks = np.zeros((len(streams), size), dtype=bool)  # (R, V)
+        for row, (stream, step) in enumerate(zip(streams, known, strict=True)):
             if step is None:
-                masks[row] = cursor.allowed(steps[row, :index].tolist())
+                masks[row] = stream.cursor.allowed(steps[row, :index].tolist())
             else:
                 masks[row, step[index]] = True
+        choices = masks.sum(axis=1)
+        if not choices.all():
+            raise RuntimeError("the grammar allows nothing after what was drawn: it would be walked for ever")
+        if rows is None and choices.min() > 1:
+            logits = masked(stepper.field(index, steps[:, :index]), masks)
+            steps[:, index], nats = draw(logits, config, [stream.generator for stream in streams])
+            costs += nats
+            continue
         steps[:, index] = masks.argmax(axis=1)
-        open_rows = np.flatnonzero(np.count_nonzero(masks, axis=1) > 1)  # where there is a choice
+        open_rows = (choices > 1).nonzero()[0]
         if len(open_rows):
-            asked = [streams[row] for row in open_rows.tolist()]
-            rows = None if len(asked) == len(stepper.context) else torch.tensor(asked, device=device)
-            known = list(torch.from_numpy(steps[open_rows, :index]).to(device).unbind(-1)) if index else []
-            logits = stepper.field(index, known, rows).float().cpu().numpy()
-            logits = np.where(masks if rows is None else masks[open_rows], logits, -np.inf)
-            values, nats = draw(logits, config, [generators[row] for row in open_rows.tolist()])
+            asked = open_rows if rows is None else np.array(rows)[open_rows]
+            logits = masked(stepper.field(index, steps[open_rows, :index], asked), masks[open_rows])
+            values, nats = draw(logits, config, [streams[row].generator for row in open_rows.tolist()])
             costs[open_rows] += nats
             steps[open_rows, index] = values
     return steps, costs

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 
+import numpy as np
 import pytest
 import torch
 
@@ -42,8 +43,8 @@ def music(device):
 
 def begun(model: Model, steps, coordinates, state=None):
     """A quick stepper that has read these steps (B, T, F) in one call."""
-    outputs, state = model(steps, coordinates, state or model.initial_state(len(steps)))
-    stepper = model.stepper(outputs[:, -1], state)
+    _, state = model(steps, coordinates, state or model.initial_state(len(steps)))
+    stepper = model.stepper(state)
     assert isinstance(stepper, QuickModelStepper)
     return stepper
 
@@ -52,8 +53,8 @@ def read_on(stepper: ModelStepper, steps, coordinates):
     """The logits of the first field after each step, (B, T, size)."""
     found = []
     for t in range(steps.shape[1]):
-        stepper.step(steps[:, t], coordinates[:, t])
-        found.append(stepper.field(0, []).clone())
+        stepper.step(steps[:, t].numpy(), coordinates[:, t].numpy())
+        found.append(torch.from_numpy(stepper.field(0, np.zeros((stepper.streams, 0), dtype=np.int64)).copy()))
     return torch.stack(found, 1)
 
 
@@ -85,7 +86,7 @@ def test_streams_that_are_picked_go_on_alone(model, music):
     rows = torch.tensor([2, 0])
     stepper = begun(model, *(part[:, :2] for part in music))
     read_on(stepper, *(part[:, 2:7] for part in music))
-    stepper.pick(rows)
+    stepper.pick(rows.numpy())
     found = read_on(stepper, *(part[rows, 7:] for part in music))
     torch.testing.assert_close(found, whole(model, *music)[rows, 7:], **NEAR)
 
@@ -108,8 +109,8 @@ def test_streams_with_pasts_of_different_length_keep_to_their_own(model, music):
 @with_onnx
 @torch.inference_mode()
 def test_exact_steps_can_be_had(model, music):
-    outputs, state = model(*(part[:, :1] for part in music), model.initial_state(3))
-    stepper = model.stepper(outputs[:, -1], state, exact=True)
+    _, state = model(*(part[:, :1] for part in music), model.initial_state(3))
+    stepper = model.stepper(state, exact=True)
     found = read_on(stepper, *(part[:, 1:] for part in music))
     torch.testing.assert_close(found, whole(model, *music)[:, 1:], atol=1e-5, rtol=1e-4)
 
@@ -125,9 +126,8 @@ def test_every_model_of_every_tokenizer_has_quick_steps_within_a_hundredth_of_a_
     config = ModelConfig(decoder=decoder, dim=64, layers=2, heads=2, memory=MEMORY, **options)
     sizes = [field.size for field in tokenizer.fields], [place.size for place in tokenizer.coordinates]
     model = Model(config, *sizes, tokenizer.hearing, tokenizer.recall).eval()
-    session = quick.quick_session(model)
-    assert session is not None
-    assert quick.difference(model, session) < quick.TOLERANCE
+    for form in quick.MANY:
+        assert quick.difference(model, quick.write_model(model, form).session(), streams=3) < quick.TOLERANCE, form
 
 
 @with_onnx
@@ -141,12 +141,38 @@ def test_a_model_that_8_bits_are_too_few_for_keeps_its_weights_and_is_quick_all_
 
 
 @with_onnx
+@torch.inference_mode()
+def test_few_and_many_streams_have_sessions_of_their_own_forms(model, music):
+    assert quick.quick_session(model, 3) is quick.quick_session(model, 1)
+    assert quick.quick_session(model, quick.MANY_STREAMS) is not quick.quick_session(model, 1)
+    many = [torch.cat([part] * 3) for part in music]
+    stepper = begun(model, *(part[:, :1] for part in many))
+    found = read_on(stepper, *(part[:, 1:] for part in many))
+    torch.testing.assert_close(found, whole(model, *many)[:, 1:], **NEAR)
+
+
+@with_onnx
+@torch.inference_mode()
+def test_where_a_scale_a_row_is_too_coarse_many_streams_take_blocks(music, monkeypatch):
+    """One weight a thousand times as large as its row's others leaves these no level but zero."""
+    model = build("lstm")
+    with torch.no_grad():
+        model.decoder.kernel.weight_ih_l0[:, 0] = 1000.0
+        for table in model.embedding.tables():
+            table[:, 0] = 0.0  # nothing is ever multiplied by it
+    monkeypatch.setattr(quick, "BLOCK", 16)
+    session = quick.quick_session(model, quick.MANY_STREAMS)
+    assert quick.difference(model, quick.write_model(model, "rows").session(), 3) > quick.TOLERANCE
+    assert session is quick.quick_session(model, 1)
+
+
+@with_onnx
 def test_a_broken_kernel_is_found_out_and_the_exact_steps_are_taken(music, caplog, monkeypatch):
     linear = quick.Graph.linear
     monkeypatch.setattr(quick.Graph, "linear", lambda self, inputs, weight, *bias: linear(self, inputs, -weight, *bias))
     model = build("lstm")
-    outputs, state = model(*(part[:, :1] for part in music), model.initial_state(3))
-    stepper = model.stepper(outputs[:, -1], state)
+    _, state = model(*(part[:, :1] for part in music), model.initial_state(3))
+    stepper = model.stepper(state)
     assert not isinstance(stepper, QuickModelStepper)
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
