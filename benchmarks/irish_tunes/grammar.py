@@ -11,6 +11,7 @@ summed; `complaints` asks abc2midi (Debian's abcmidi), if it is there.
 
 from __future__ import annotations
 
+import copy
 import re
 import shutil
 import subprocess
@@ -38,10 +39,6 @@ TAILS = {
     ":|!": (":|", "END"), "|]!": ("|]", "END"),
 }  # fmt: skip
 """What may follow a note -> symbols of the grammar. Those that end a tune are told by their lack of a line end."""
-
-
-MOST_STEPS = 5_000
-"""Of a walk: a model that has hardly learnt anything once wrote on within a bar for ever."""
 
 
 def metre_symbol(name: str) -> int | None:
@@ -74,7 +71,6 @@ class TuneCursor:
         self.text = ""
         self.key = KEYS[0]
         self.done = False
-        self.taken = 0
         self.repeats = True  # until a part has closed with |], after which readers disagree on where :| goes back to
         self.pitches: dict[int, int] = {}  # our symbol -> the grammar's, in this key
         self.lines = {tokenizer.named[text]: text for text in tokenizer.lines}
@@ -165,7 +161,8 @@ class TuneCursor:
             found.append(tokenizer.first_rest)
         for ours, text in self.pieces.items():
             if text in PIECES:
-                if mask[grammar.ID[PIECES[text]]] and not (text == "|" and self.grammar.at == 0):
+                stands = mask[grammar.ID[PIECES[text]]] and not (text == "|" and self.grammar.at == 0)
+                if stands and (text != "(3" or self._triplet_fits()):
                     found.append(ours)
             elif self.text.endswith("\n"):
                 if text.startswith("K:") and mask[grammar.IS_KEY].any():
@@ -175,6 +172,13 @@ class TuneCursor:
                     if symbol is not None and mask[symbol]:
                         found.append(ours)
         return found
+
+    def _triplet_fits(self) -> bool:
+        """Whether a triplet's first note has a length: the grammar knows shorter ones than these tunes."""
+        within = copy.copy(self)
+        within.grammar = self.grammar.copy()
+        within.grammar.take(grammar.ID["(3"])
+        return bool(within._lengths(self.tokenizer.first_rest))
 
     def _mask(self, cursor: SymbolCursor) -> np.ndarray:
         """What the grammar allows, where a part may close with :| or without; only without once one has."""
@@ -231,9 +235,6 @@ class TuneCursor:
     def advance(self, step: Sequence[int]) -> None:
         """Take a step that is allowed."""
         symbol = int(step[0])
-        self.taken += 1
-        if self.taken == MOST_STEPS:  # it is cut off, and judged as it stands
-            self.done = True
         tokenizer = self.tokenizer
         written = tokenizer.spell(step, self.key).decode()
         if symbol == END:
