@@ -79,7 +79,7 @@ def make_prompt(
         raise FinishError("--free: a model of characters holds its metre and key; use one of symbols")
     joining = range(len(fragment.parts), len(fragment.parts) + len(added))
     fragment = replace(fragment, parts=(*fragment.parts, *added))
-    told = {"joining": joining} if added else {}
+    told: dict[str, Any] = {"joining": joining, "only": only} if name == "bars" else {}
     try:
         prompt = PROMPTS[name](fragment, heard_as(fragment, tokenizer), tokenizer, seen_parts, **told)
     except TokenError as error:
@@ -88,8 +88,8 @@ def make_prompt(
     if only is not None:
         if not prompt.players:
             raise FinishError(f"--parts: models of `{name}` write for all their voices; use a `bars` model")
-        chosen = {value for value, part in prompt.players.items() if part in only or part in joining}
-        if not any(prompt.players[value] in only for value in chosen):
+        chosen = {value for value, parts in prompt.players.items() if {*only, *joining}.intersection(parts)}
+        if not any(set(only).intersection(prompt.players[value]) for value in chosen):
             raise FinishError("--parts: none of these parts has played a note yet; name one that has")
 
     def hold(cursor: Any) -> None:

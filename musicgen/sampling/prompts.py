@@ -6,8 +6,7 @@ which puts what was drawn after the fragment, whose own notes stay as they are.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,8 +15,8 @@ import numpy as np
 from musicgen.errors import FinishError, ScoreError, TokenError
 from musicgen.sampling.band import is_one_line, lend_programs, most_together, one_after_another, pitch_range
 from musicgen.sampling.entrances import EnteringCursor
-from musicgen.score import TICKS_PER_QUARTER, Key, Metre, Score, Sign, Tempo, TempoMap, clip
-from musicgen.score.score import MINOR_MODES
+from musicgen.sampling.joining import changes_from, join_up, share_out
+from musicgen.score import TICKS_PER_QUARTER, Score, clip
 from musicgen.score.timing import as_typed, in_even_lengths
 from musicgen.tokens import AbcTokenizer, BarsTokenizer, GridTokenizer, PerformanceTokenizer, Tokenizer
 from musicgen.tokens.bars_grammar import BarsCursor
@@ -39,8 +38,6 @@ from musicgen.tokens.performance_grammar import Barlines, PerformanceCursor
 
 SLACK = TICKS_PER_QUARTER // 8
 """A 32nd note: so much too early or too late, a last note is still taken to stop at the barline."""
-SAME_TEMPO = 0.03
-"""A tempo so near to the one before it is the same: a vocabulary has steps of 6%."""
 RECENT_BARS = 8
 """A part that has played in so many last bars of the fragment was playing when it broke off."""
 
@@ -59,8 +56,8 @@ class Prompt:
     cursor: Callable[[int | None], Any]
     hold: Callable[[Any], None]
     join: Callable[[np.ndarray, int | None], tuple[Score, Score]]
-    players: Mapping[int, int] = field(default_factory=dict)
-    """Value of field `part` -> index of the fragment's part, where a model chooses who plays."""
+    players: Mapping[int, Sequence[int]] = field(default_factory=dict)
+    """Value of field `part` -> indices of the parts that have it, where a model chooses who plays."""
 
 
 def heard_as(fragment: Score, tokenizer: Tokenizer) -> Score:
@@ -99,11 +96,13 @@ def bars_prompt(
     tokenizer: BarsTokenizer,
     seen: Sequence[int] | None,
     joining: Collection[int] = (),
+    only: Collection[int] | None = None,
 ) -> Prompt:
     """The fragment for the `bars` tokenizer: its last bar made full, its instruments lent programs the model knows.
 
     Who has played in its last bars takes part again; the last bar is to be the tonic chord. joining: parts, by index,
-    that have no notes yet and are to play from the seam on.
+    that have no notes yet and are to play from the seam on. only: of parts that the model takes for one, those
+    that play on.
     """
     read = settle(heard)
     last = int(read.bars[-1])
@@ -114,15 +113,21 @@ def bars_prompt(
     values = part_values([lent[i] for i in playing])
     new_values = [value for value, i in zip(values, playing, strict=True) if i in joining]
     steps = _with_roster(steps, values, new_values)
-    part_of_value = dict(reversed(list(zip(values, playing, strict=True))))
-    lengths = steps[steps[:, 0] == BAR, 3]
-    ranges = {value: pitch_range(fragment.parts[i]) for value, i in part_of_value.items()}
-    most = dict.fromkeys(part_of_value, 0)
+    sharing: dict[int, list[int]] = {}  # value -> the parts that have it: the ninth of a program joins the eighth
     for value, i in zip(values, playing, strict=True):
-        most[value] += most_together(fragment.parts[i])
+        sharing.setdefault(value, []).append(i)
+    lengths = steps[steps[:, 0] == BAR, 3]
+    heirs = {value: [i for i in parts if only is None or i in only] or parts for value, parts in sharing.items()}
+    own_ranges = {i: pitch_range(fragment.parts[i]) for i in playing}
+    ranges = {
+        value: (min(own_ranges[i][0] for i in parts), max(own_ranges[i][1] for i in parts))
+        for value, parts in heirs.items()
+    }
+    most = {value: sum(most_together(fragment.parts[i]) for i in parts) for value, parts in heirs.items()}
     ending = Ending.of(fragment)
     recent = int(read.bars[max(len(read.bars) - RECENT_BARS, 0)])
-    band = {value for value, i in part_of_value.items() if read.parts[i].end > recent} or set(part_of_value)
+    recently = {i for i in playing if read.parts[i].end > recent}
+    band = {value for value, parts in sharing.items() if recently.intersection(parts)} or set(sharing)
     band |= set(new_values)
     # the tokenizer's bars lie on its grid, the fragment's need not: what is new is moved by the difference
     grid_end = int(lengths.sum()) * UNIT
@@ -147,13 +152,14 @@ def bars_prompt(
                 stops = notes["onset"] + shift + notes["duration"]
                 notes["onset"] = np.maximum(notes["onset"] + shift, fragment.length)
                 notes["duration"] = np.maximum(stops - notes["onset"], 1)
-                i = part_of_value[value]
-                new[i] = one_after_another(notes) if is_one_line(fragment.parts[i]) else notes
+                own_ones = {i: own_ranges[i] for i in heirs[value]}
+                for i, own in share_out(notes, own_ones, recently, part.is_drum).items():
+                    new[i] = one_after_another(own) if is_one_line(fragment.parts[i]) else own
         more = decoded.bars[decoded.bars >= grid_end] + shift
         said = changes_from(decoded, fragment.length - shift, shift)
-        return _join(fragment, new, np.concatenate([read.bars, more]), decoded.length + shift, fragment.signs, said)
+        return join_up(fragment, new, np.concatenate([read.bars, more]), decoded.length + shift, fragment.signs, said)
 
-    return Prompt(steps, len(lengths), EnteringCursor if new_values else tokenizer.cursor, hold, join, part_of_value)
+    return Prompt(steps, len(lengths), EnteringCursor if new_values else tokenizer.cursor, hold, join, sharing)
 
 
 def _with_roster(steps: np.ndarray, values: Sequence[int], added: Sequence[int]) -> np.ndarray:
@@ -204,7 +210,7 @@ def melody_prompt(fragment: Score, heard: Score, tokenizer: AbcTokenizer, seen: 
         new[playing[0]] = notes
         starts = np.concatenate([read.bars, decoded.bars[decoded.bars > read.bars[-1]]])
         said = changes_from(decoded, read.length, 0)
-        return _join(fragment, new, starts, decoded.length, decoded.signs, said)
+        return join_up(fragment, new, starts, decoded.length, decoded.signs, said)
 
     def cursor(bars: int | None) -> Any:
         return tokenizer.cursor(bars, strict=False)  # real tunes have bars of any length; keep_course ends that
@@ -249,7 +255,7 @@ def grid_prompt(fragment: Score, heard: Score, tokenizer: GridTokenizer, seen: S
             new[i] = notes
         more = decoded.bars[len(begun.bars) :] + shift
         said = changes_from(decoded, begun.length, shift)
-        return _join(fragment, new, np.concatenate([read.bars, more]), end, fragment.signs, said)
+        return join_up(fragment, new, np.concatenate([read.bars, more]), end, fragment.signs, said)
 
     return Prompt(steps, len(begun.bars), tokenizer.cursor, hold, join)
 
@@ -316,7 +322,7 @@ def performance_prompt(
         for i, number in enumerate(playing):
             new[number] = notes[hand == i]
         starts = np.concatenate([read.bars, filled + metre * np.arange(bars)])
-        return _join(fragment, new, starts, end, fragment.signs)
+        return join_up(fragment, new, starts, end, fragment.signs)
 
     return Prompt(steps, len(read.bars), cursor, hold, join)
 
@@ -338,76 +344,3 @@ def _check_bar(read: Score, name: str) -> int:
         quarters = bar / TICKS_PER_QUARTER
         raise FinishError(f"bar {len(read.bars)} is {quarters:g} quarters long; a `{name}` model holds 8 at most")
     return bar
-
-
-Changes = tuple[list[Metre], list[Key], list[Tempo]]
-"""What metre, key and tempo become from the seam on."""
-
-
-def changes_from(decoded: Score, since: int, shift: int) -> Changes:
-    """The changes of metre, key and tempo of a decoded score from its tick `since` on, moved by `shift` ticks."""
-
-    def later(events: Iterable[Any]) -> list[Any]:
-        return [replace(event, onset=event.onset + shift) for event in events if event.onset >= max(since, 1)]
-
-    return later(decoded.metres), later(decoded.keys), later(decoded.tempos)
-
-
-def _join(
-    fragment: Score,
-    new: Sequence[np.ndarray],
-    bars: np.ndarray,
-    length: int,
-    signs: tuple[Sign, ...],
-    said: Changes = ([], [], []),
-) -> tuple[Score, Score]:
-    """(fragment and continuation, continuation alone) from the new notes of each part, and the bars of both.
-
-    said: what changes from the seam on; metres and keys do so at the next barline, those that come too late do not.
-    """
-    length = max(length, fragment.length)
-    metres, keys, tempos = said
-    barlines = bars[bars >= fragment.length]
-    whole = replace(
-        fragment,
-        parts=tuple(
-            part.with_notes(np.concatenate([part.notes, notes]))
-            for part, notes in zip(fragment.parts, new, strict=True)
-        ),
-        tempos=TempoMap.of(_and_then(fragment.tempos, [t for t in tempos if t.onset < length])),
-        metres=tuple(_and_then(fragment.metres, _at_barlines(metres, barlines))),
-        keys=tuple(_and_then(fragment.keys, _at_barlines(keys, barlines))),
-        bars=bars,
-        length=length,
-        signs=signs,
-    )
-    only = replace(whole, parts=tuple(p.with_notes(notes) for p, notes in zip(fragment.parts, new, strict=True)))
-    return whole, only
-
-
-def _at_barlines(events: Iterable[Any], barlines: np.ndarray) -> list[Any]:
-    """The events moved to the next barline, those after the last left out."""
-    places = [(int(np.searchsorted(barlines, event.onset)), event) for event in events]
-    return [replace(event, onset=int(barlines[i])) for i, event in places if i < len(barlines)]
-
-
-def _and_then(before: Sequence[Any], after: Sequence[Any]) -> Sequence[Any]:
-    """A map and the changes that follow it: of two at one tick the later holds; what changes nothing is left out."""
-    if not after:
-        return before
-    found = list(before)
-    for event in after:
-        while len(found) > 1 and found[-1].onset >= event.onset:
-            found.pop()
-        if not _goes_on(found[-1], event):
-            found.append(event)
-    return found
-
-
-def _goes_on(before: Any, after: Any) -> bool:
-    """Whether a metre, key or tempo is the one before it, as near as a vocabulary can say it."""
-    if isinstance(after, Tempo):
-        return abs(math.log(after.bpm / before.bpm)) < math.log(1 + SAME_TEMPO)
-    if isinstance(after, Key):
-        return before.fifths == after.fifths and (before.mode in MINOR_MODES) == (after.mode in MINOR_MODES)
-    return replace(before, onset=after.onset) == after

@@ -14,7 +14,8 @@ from musicgen.errors import FinishError, MusicgenError
 from musicgen.formats import read_score, write_score
 from musicgen.formats.instruments import playing_range
 from musicgen.sampling import SamplingConfig, finish, understand
-from musicgen.sampling.band import lend_programs
+from musicgen.sampling.band import lend_programs, pitch_range
+from musicgen.sampling.joining import share_out
 from musicgen.sampling.takes import order_of_takes, repetition
 from musicgen.score import Metre, Part, Score, clip, notes_array, unfold
 
@@ -58,6 +59,37 @@ def test_every_new_note_lies_in_the_range_of_its_instrument(orchestra, scherzo):
         low, high = playing_range(before.program)
         low, high = min(low, before.notes["pitch"].min()), max(high, before.notes["pitch"].max())
         assert all(low <= pitch <= high for pitch in new.notes["pitch"].tolist())
+
+
+def test_of_twelve_parts_of_one_program_none_falls_silent(orchestra, scherzo):
+    """The vocabulary holds eight; those after share the eighth's music, each near what it has played."""
+    alike = [replace(part, program=48, is_drum=False) for part in scherzo.parts if len(part.notes)]
+    fragment = replace(scherzo, parts=tuple(alike))
+    assert len(fragment.parts) > 8
+    (alone,) = continue_(fragment, orchestra, bars=4, seen_parts=None, only=[9])
+    assert [i for i, new in enumerate(alone.new.parts) if len(new.notes)] == [9]
+    (take,) = continue_(fragment, orchestra, bars=12, seen_parts=None)
+    assert all(len(new.notes) for new in take.new.parts)
+    for made in (alone, take):
+        assert_kept(fragment, made)
+        for before, new in zip(fragment.parts, made.new.parts, strict=True):
+            low, high = pitch_range(before)
+            assert all(low <= pitch <= high for pitch in new.notes["pitch"].tolist())
+
+
+def test_what_parts_share_is_dealt_by_pitch_and_doubled_where_one_would_be_silent():
+    chord = notes_array([(0, 10, 60, 80), (0, 10, 64, 80), (0, 10, 67, 80), (10, 10, 62, 80)])
+    shared = share_out(chord, {5: (55, 75), 6: (55, 75), 7: (55, 75)}, {5, 6, 7})
+    assert [part["pitch"].tolist() for part in shared.values()] == [[60, 62], [64], [67]]
+    line = chord[-1:]
+    shared = share_out(line, {5: (55, 75), 6: (55, 75), 7: (30, 50), 8: (30, 50)}, {5, 6, 7})
+    assert {part: notes["pitch"].tolist() for part, notes in shared.items()} == {5: [62], 6: [62], 7: [50], 8: []}
+
+
+def test_drums_that_share_keep_their_keys():
+    kit = notes_array([(0, 10, 36, 80), (0, 10, 41, 80), (0, 10, 46, 80)])
+    shared = share_out(kit, {1: (36, 37), 2: (45, 46)}, {1, 2}, drums=True)
+    assert {part: notes["pitch"].tolist() for part, notes in shared.items()} == {1: [36], 2: [46]}
 
 
 def test_a_bar_that_is_half_there_is_filled_and_no_new_note_starts_before_the_seam(orchestra, scherzo):

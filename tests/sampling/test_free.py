@@ -18,7 +18,7 @@ from musicgen.formats.continuation import check_continuation, write_continuation
 from musicgen.formats.midi_events import read_tracks
 from musicgen.sampling import SamplingConfig, finish
 from musicgen.sampling.finish import Take, make_prompt
-from musicgen.sampling.prompts import _join
+from musicgen.sampling.joining import join_up
 from musicgen.sampling.recalled import RecalledBars
 from musicgen.score import Key, Metre, Score, Tempo, clip, unfold
 from musicgen.tokens import TOKENIZERS
@@ -140,7 +140,7 @@ def test_changes_inside_a_bar_hold_from_the_next_one_and_what_goes_on_is_not_sai
         [Key(seam, 2, "minor"), Key(seam + 480, -1, "major"), Key(seam + 1441, 3, "major")],
         [Tempo(seam, bpm * 1.02), Tempo(seam + 480, bpm * 1.2)],
     )
-    whole, _ = _join(fragment, none, np.array(bars, dtype=np.int32), seam + 2400, (), said)
+    whole, _ = join_up(fragment, none, np.array(bars, dtype=np.int32), seam + 2400, (), said)
     assert whole.metres[len(fragment.metres) :] == (Metre(seam + 1440, 2, 4),)
     assert whole.keys[len(fragment.keys) :] == (Key(seam + 1440, -1, "major"),)
     assert list(whole.tempos)[len(fragment.tempos) :] == [Tempo(seam + 480, bpm * 1.2)]
