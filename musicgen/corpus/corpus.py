@@ -14,10 +14,12 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from pydantic_core import from_json
 
 from musicgen.corpus.split import SKETCH, groups_of, split_places
 from musicgen.errors import CorpusError
@@ -121,7 +123,7 @@ def open_corpus(
     """A compiled corpus from disk. Raises CorpusError if it is damaged, or was made by another tokenizer or version."""
     folder = Path(folder)
     try:
-        manifest = json.loads((folder / MANIFEST).read_bytes())
+        manifest = _parsed((folder / MANIFEST).read_bytes())
         if manifest["layout"] != LAYOUT:
             raise CorpusError(f"{folder}: was prepared by another version of musicgen; prepare it again")
         made = manifest["tokenizer"]
@@ -137,14 +139,22 @@ def open_corpus(
         steps = np.zeros((0, len(tokenizer.fields)), dtype=np.int16)
         if pieces:  # an empty file can't be mapped
             steps = np.memmap(folder / STEPS, dtype=np.int16, mode="r").reshape(-1, len(tokenizer.fields))
-        ends = np.cumsum(manifest["pieces"]["length"])
-        if pieces and (manifest["pieces"]["offset"] != [0, *ends[:-1].tolist()] or ends[-1] != len(steps)):
+        offsets = [*manifest["pieces"]["offset"], len(steps)]
+        if offsets != list(accumulate(manifest["pieces"]["length"], initial=0)):
             raise ValueError("its pieces do not lie where it says")
         if np.load(folder / MELODIES, mmap_mode="r").shape != (len(pieces), SKETCH):
             raise ValueError("its melodies are of other pieces")
     except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
         raise CorpusError(f"{folder}: a damaged corpus ({error}); delete the folder and prepare it again") from error
     return Corpus(name or str(folder), tokenizer, (folder,), manifest["key"], (steps,), pieces, files, cached, ignored)
+
+
+def _parsed(data: bytes) -> Any:
+    """What JSON holds. Raises ValueError."""
+    try:
+        return from_json(data, cache_strings="none")  # twice as quick as json, whose reports of damage are plainer
+    except ValueError:  # or of a file whose name is no text, which only json reads
+        return json.loads(data)
 
 
 def join(corpora: Sequence[Corpus]) -> Corpus:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
+from array import array
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +39,10 @@ class Source:
         return tuple(self.root / name for name in self.other_names)
 
 
+Found = list[tuple[str, os.stat_result]]
+"""The path of each file below the source's root, with its size and times."""
+
+
 def find_source(where: str | Path, shard: tuple[int, int] = (1, 1)) -> Source:
     """All files at `where`, sorted by path; of the scores, shard (k, n) has each n-th from the k-th on.
 
@@ -51,52 +56,55 @@ def find_source(where: str | Path, shard: tuple[int, int] = (1, 1)) -> Source:
     if folder.is_file():
         if folder.suffix.lower() not in READERS:
             raise CorpusError(f"{folder}: no reader for {folder.suffix!r}; known: {' '.join(READERS)}")
-        root = folder.parent
-        found: list[tuple[tuple[str, ...], os.stat_result]] = [((folder.name,), folder.stat())]
+        root, found = folder.parent, [(folder.name, folder.stat())]
     elif folder.is_dir():
-        root, found = folder, sorted(_files(str(folder)), key=lambda file: file[0])
+        root, found = folder, _files(str(folder), "", frozenset())
     else:
         raise CorpusError(f"{where}: no such folder or file")
-    scores, others = [], []
-    for parts, stat in found:
-        if os.path.splitext(parts[-1])[1].lower() in READERS:
-            scores.append(("/".join(parts), stat))
+    scores: Found = []
+    others: list[str] = []
+    for file in found:
+        name = file[0]
+        if name[name.rfind(".") :].lower() in READERS:
+            scores.append(file)
         else:
-            others.append("/".join(parts))
+            others.append(name)
     if not scores:
         raise CorpusError(f"{where}: no scores in it; files that can be read end in {' '.join(READERS)}")
     mine = scores[number - 1 :: shards]
     if not mine:
         raise CorpusError(f"{where}: shard {number}/{shards} is empty; it holds {len(scores)} scores")
-    stamp = hashlib.sha256(os.path.abspath(root).encode(errors="surrogateescape"))
-    lines = "".join(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\0{stat.st_ctime_ns}\n" for name, stat in mine)
-    stamp.update(lines.encode(errors="surrogateescape"))
-    return Source(where, root, tuple(name for name, _ in mine), tuple(others), stamp.hexdigest())
+    names = tuple([name for name, _ in mine])
+    last = 2**63 - 1  # a clock that was wrong may have dated a file centuries ahead
+    times = array("q", [n & last for _, stat in mine for n in (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)])
+    stamp = hashlib.sha256("\0".join([os.path.abspath(root), *names]).encode(errors="surrogateescape"))
+    stamp.update(times)
+    return Source(where, root, names, tuple(others), stamp.hexdigest())
 
 
-Found = list[tuple[tuple[str, ...], os.stat_result]]
+def _files(folder: str, above: str, within: frozenset[object]) -> Found:
+    """Every file in a folder, at any depth, links followed, in the order of paths, their parts compared one by one.
 
-
-def _files(folder: str, above: tuple[str, ...] = (), within: frozenset[str] = frozenset()) -> Found:
-    """(path below `folder` in parts, its size and times) of every file, at any depth, links followed.
-
-    within: the real paths of the folders above, to which no link leads back.
+    above: what comes before the names of the folder's files. within: the folders above, by device and number on it, to
+    which no link leads back.
     """
-    found: Found = []
-    here = os.path.realpath(folder)
+    stat = os.stat(folder)
+    here = (stat.st_dev, stat.st_ino) if stat.st_ino else os.path.realpath(folder)  # not every file system numbers
     if here in within:
-        return found
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            try:
-                if entry.name in PASSED_OVER or entry.name.startswith("."):
-                    continue
-                if entry.is_dir():
-                    found += _files(entry.path, (*above, entry.name), within | {here})
-                elif entry.is_file():
-                    found.append(((*above, entry.name), entry.stat()))
-            except OSError:
-                continue  # a broken link, or gone in the meantime
+        return []
+    within |= {here}
+    found: Found = []
+    with os.scandir(folder) as listed:
+        entries = {entry.name: entry for entry in listed if not entry.name.startswith(".")}
+    for name in sorted(entries.keys() - PASSED_OVER):
+        entry = entries[name]
+        try:
+            if entry.is_dir():
+                found += _files(entry.path, f"{above}{name}/", within)
+            elif entry.is_file():
+                found.append((above + name, entry.stat()))
+        except OSError:
+            continue  # a broken link, or gone in the meantime
     return found
 
 

@@ -7,12 +7,14 @@ that are never let go, and reads names as UTF-8, with a mark for what is none; a
 
 from __future__ import annotations
 
+import os
 import re
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import accumulate
+from operator import itemgetter
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from symusic.core import ScoreTick
@@ -32,7 +34,7 @@ from musicgen.score import (
     bar_grid,
 )
 from musicgen.score.edit import from_zero
-from musicgen.score.score import NO_GRACES, PLAIN_TEMPO, unchecked
+from musicgen.score.score import NO_GRACES, PLAIN_TEMPO, bar_ticks, unchecked
 
 MAX_BYTES = 16 * 2**20
 """A million notes fit in half of it; what is larger is sound, a picture, or made to use memory up."""
@@ -42,12 +44,8 @@ MAX_TICKS = 2**30
 MAX_BARS = 50_000
 MAX_CHANGES = 50_000
 """Of tempo, of metre and of key."""
-WORTH_LOOKING = 20_000
-"""Bytes from which on it is quicker to look first whether any program is set."""
 MAX_SEARCHED_BYTES = 2**20
 """Up to this size a part without a program is looked for in the other tracks, event by event."""
-
-Event = TypeVar("Event", Metre, Key)
 
 _PROGRAM = re.compile(rb"[\xc0-\xcf][\x01-\x7f]")
 """What a program change other than to piano looks like (and much else does)."""
@@ -62,11 +60,14 @@ _UNTOLD = re.compile(_SILENT.pattern.replace(rb"[\xb0-\xbf]", rb"[\x80-\xbf\xe0-
 
 def read(path: str | Path) -> list[Score]:
     """The one score in a MIDI file, plain or wrapped as RMID. Raises FormatError."""
-    path = Path(path)
-    size = path.stat().st_size
-    if size > MAX_BYTES:
-        raise FormatError(f"{path}: {size:,} bytes, more than the {MAX_BYTES:,} of MIDI that are read; split the file")
-    data = _unwrapped(path.read_bytes())
+    path = path if isinstance(path, Path) else Path(path)
+    with path.open("rb", buffering=0) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > MAX_BYTES:
+            raise FormatError(
+                f"{path}: {size:,} bytes, more than the {MAX_BYTES:,} of MIDI that are read; split the file"
+            )
+        data = _unwrapped(file.read())
     _check_header(data, path)
     try:
         found = ScoreTick.from_midi(data)
@@ -137,10 +138,8 @@ def from_symusic(found: ScoreTick, path: str = "score", title: str = "") -> Scor
     stops = [m.onset for m in metres[1:]] + [length]
     if sum([(stop - m.onset) // m.ticks for m, stop in zip(metres, stops, strict=True)]) > MAX_BARS:
         raise FormatError(f"{path}: more than the {MAX_BARS:,} bars that are read; is its last event a stray one?")
-    keys: tuple[Key, ...] = (_C_MAJOR,)
-    if found.key_signatures:
-        stated = [Key(ticks(k.time), k.key, "minor" if k.tonality else "major") for k in _sane_keys(found)]
-        keys = from_zero(_latest(stated), _C_MAJOR)
+    stated = [(ticks(k.time), k.key, "minor" if k.tonality else "major") for k in found.key_signatures]
+    keys = from_zero([Key(*key) for key in _latest([key for key in stated if -7 <= key[1] <= 7])], _C_MAJOR)
     bars = bar_grid(metres, length, pickup)
     bars.flags.writeable = False
     return unchecked(
@@ -169,25 +168,24 @@ def _parts(tracks: list, ticks: Callable) -> tuple[tuple[Part, ...], int]:
     if not tracks:
         return (), 0
     arrays = [track.notes.numpy() for track in tracks]
-    joined = (np.concatenate(c) for c in zip(*[a.values() for a in arrays], strict=True)) if len(arrays) > 1 else None
-    time, duration, pitch, velocity = joined or arrays[0].values()
-    start = time.astype(np.int64)
+    edges = list(accumulate([len(a["time"]) for a in arrays], initial=0))
+
+    def of_all(name: str, kind: type[np.integer]) -> np.ndarray:
+        return np.concatenate([a[name] for a in arrays], dtype=kind)
+
+    start, pitch = of_all("time", np.int64), of_all("pitch", np.int16)
     onset = ticks(start)
-    duration = np.maximum(ticks(start + duration) - onset, 1)
-    edges = np.cumsum([0, *(len(a["time"]) for a in arrays)]).tolist()
+    stop = np.maximum(ticks(start + of_all("duration", np.int64)), onset + 1)
+    notes = np.empty(edges[-1], dtype=NOTE)
+    notes["onset"], notes["duration"], notes["pitch"] = onset, stop - onset, pitch
+    np.maximum(of_all("velocity", np.int16), 1, out=notes["velocity"])
     place = onset << 7
     place |= pitch
-    for i, edge in enumerate(edges[1:-1], 1):
-        place[edge : edges[i + 1]] += i << 40
-    order = np.argsort(place, kind="stable")  # quick, since the notes of a track come in the order of their onsets
-    place = place[order]
-    tied = place[1:] == place[:-1]
-    if tied.any():
-        rows = np.flatnonzero(np.append(tied, False) | np.append(False, tied))
-        order[rows] = order[rows][np.lexsort((duration[order[rows]], place[rows]))]
-    notes = np.empty(len(place), dtype=NOTE)
-    notes["onset"], notes["duration"], notes["pitch"] = onset[order], duration[order], pitch[order]
-    notes["velocity"] = np.maximum(velocity, 1)[order]
+    rising = place[1:] > place[:-1]
+    for edge in edges[1:-1]:
+        rising[edge - 1] = True
+    if not rising.all():
+        notes = notes.take(_order(place, stop, edges))
     notes.flags.writeable = False
     parts = tuple(
         [
@@ -202,24 +200,28 @@ def _parts(tracks: list, ticks: Callable) -> tuple[tuple[Part, ...], int]:
             for track, first, last in zip(tracks, edges, edges[1:], strict=False)
         ]
     )
-    return parts, int((onset + duration).max())
+    return parts, int(stop.max())
+
+
+def _order(place: np.ndarray, stop: np.ndarray, edges: list[int]) -> np.ndarray:
+    """The order of the notes in a part by place, which is onset and pitch, and then by where they stop."""
+    for i, edge in enumerate(edges[1:-1], 1):
+        place[edge : edges[i + 1]] += i << 40
+    order = place.argsort(kind="stable")  # quick, since the notes of a track come in the order of their onsets
+    place = place.take(order)
+    tied = place[1:] == place[:-1]
+    if tied.any():
+        rows = np.flatnonzero(np.append(tied, False) | np.append(False, tied))
+        order[rows] = order[rows][np.lexsort((stop[order[rows]], place[rows]))]
+    return order
 
 
 def _metres(found: ScoreTick, ticks: Callable, length: int) -> tuple[tuple[Metre, ...], int]:
     """(metres, ticks of a pickup)."""
-    if not found.time_signatures:
-        return (_FOUR_FOUR,), 0
-    stated = [
-        Metre(ticks(m.time), m.numerator, m.denominator)
-        for m in found.time_signatures
-        if m.numerator >= 1 and m.denominator in DENOMINATORS
-    ]
-    metres = from_zero(_latest(stated), _FOUR_FOUR)
+    stated = [(ticks(m.time), m.numerator, m.denominator) for m in found.time_signatures]
+    latest = _latest([m for m in stated if m[1] >= 1 and m[2] in DENOMINATORS], bar_ticks)
+    metres = from_zero([Metre(*m) for m in latest], _FOUR_FOUR)
     return _pickup(tuple([m for m in metres if m.onset < max(length, 1)]))
-
-
-def _sane_keys(found: ScoreTick) -> list:
-    return [k for k in found.key_signatures if -7 <= k.key <= 7]
 
 
 def _tempos(found: ScoreTick, ticks: Callable) -> TempoMap:
@@ -227,8 +229,11 @@ def _tempos(found: ScoreTick, ticks: Callable) -> TempoMap:
     if not found.tempos:
         return PLAIN_TEMPO
     arrays = found.tempos.numpy()
-    sane = arrays["mspq"] > 6000
-    onsets, bpm = ticks(arrays["time"][sane].astype(np.int64)), np.round(60e6 / arrays["mspq"][sane], 3)
+    times, mspq = arrays["time"].astype(np.int64), arrays["mspq"]
+    sane = mspq > 6000
+    if not sane.all():
+        times, mspq = times[sane], mspq[sane]
+    onsets, bpm = ticks(times), (60e6 / mspq).round(3)
     if len(onsets) > 1:
         if (onsets[1:] <= onsets[:-1]).any():
             order = np.argsort(onsets, kind="stable")
@@ -237,27 +242,27 @@ def _tempos(found: ScoreTick, ticks: Callable) -> TempoMap:
             onsets, bpm = onsets[last], bpm[last]
         new = bpm[1:] != bpm[:-1]
         if not new.all():
-            new = np.append(True, new)
-            onsets, bpm = onsets[new], bpm[new]
+            at = np.append(0, new.nonzero()[0] + 1)
+            onsets, bpm = onsets.take(at), bpm.take(at)
     if not len(onsets) or onsets[0] != 0:
         onsets, bpm = np.append(0, onsets), np.append(120.0, bpm)
     return TempoMap(onsets, bpm)
 
 
-def _latest(events: list[Event]) -> tuple[Event, ...]:
-    """One event an onset, the last stated; and none that repeats the one before it, unless it cuts a bar short."""
+def _latest(events: list[tuple], bar: Callable[..., int] | None = None) -> list[tuple]:
+    """One event (onset, what, what) an onset, the last stated; and none that repeats the one before it.
+
+    bar: of a metre the length of a full bar; what cuts a bar short is kept, though it repeats the one before it.
+    """
     if len(events) <= 1:
-        return tuple(events)
-    kept: dict[int, Event] = {}
-    for event in sorted(events, key=lambda e: e.onset):
-        kept[event.onset] = event
-    result: list[Event] = []
-    for event in kept.values():
-        same = result and replace(result[-1], onset=event.onset) == event
-        cuts = same and isinstance(event, Metre) and (event.onset - result[-1].onset) % event.ticks != 0
+        return events
+    result: list[tuple] = []
+    for event in {event[0]: event for event in sorted(events, key=itemgetter(0))}.values():
+        same = result and result[-1][1:] == event[1:]
+        cuts = same and bar and (event[0] - result[-1][0]) % bar(*event[1:]) != 0
         if not same or cuts:
             result.append(event)
-    return tuple(result)
+    return result
 
 
 def _with_programs_of_other_tracks(score: Score, data: bytes, path: Path) -> Score:
@@ -266,9 +271,7 @@ def _with_programs_of_other_tracks(score: Score, data: bytes, path: Path) -> Sco
     symusic keeps programs a track and does not tell the channel, so that such a part is a piano. The file's events are
     read one by one, but only where a part may be concerned.
     """
-    if data.count(b"MTrk") < 2 or len(data) > MAX_SEARCHED_BYTES or not _PROGRAM.search(data):
-        return score
-    if all(part.program or part.is_drum for part in score.parts):
+    if len(data) > MAX_SEARCHED_BYTES or all(part.program or part.is_drum for part in score.parts):
         return score
     if not _sets_programs(data) or not _may_borrow(data, len(score.parts)):
         return score
@@ -295,13 +298,14 @@ def _with_programs_of_other_tracks(score: Score, data: bytes, path: Path) -> Sco
 
 def _sets_programs(data: bytes) -> bool:
     """Whether a program change other than to piano may stand anywhere: after a delta time, and not within a tempo."""
-    if len(data) < WORTH_LOOKING:
-        return True
     found = np.frombuffer(data, dtype=np.uint8)
-    at = 5 + np.flatnonzero((found[5:-1] & 0xF0) == 0xC0)
-    at = at[(found[at - 1] < 0x80) & (found[at + 1] > 0) & (found[at + 1] < 0x80)]
+    at = 5 + ((found[5:-1] & 0xF0) == 0xC0).nonzero()[0]
+    if not len(at):
+        return False
+    value = found.take(at + 1)
+    at = at[(found.take(at - 1) < 0x80) & (value > 0) & (value < 0x80)]
     for back in (3, 4, 5):
-        tempo = (found[at - back] == 0xFF) & (found[at - back + 1] == 0x51) & (found[at - back + 2] == 3)
+        tempo = (found.take(at - back) == 0xFF) & (found.take(at - back + 1) == 0x51) & (found.take(at - back + 2) == 3)
         at = at[~tempo]
     return len(at) > 0
 
@@ -311,6 +315,8 @@ def _may_borrow(data: bytes, parts: int) -> bool:
 
     Not so if each track sets the program of its first note's channel before that note, and is one part.
     """
+    if data.count(b"MTrk") < 2:
+        return False
     at, tracks = 8 + int.from_bytes(data[4:8], "big"), []
     while at + 8 <= len(data):
         stop = at + 8 + int.from_bytes(data[at + 4 : at + 8], "big")

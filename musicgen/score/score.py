@@ -381,17 +381,21 @@ def bar_ticks(numerator: int, denominator: int) -> int:
 
 
 def bar_grid(metres: Sequence[Metre], length: int, pickup: int = 0) -> np.ndarray:
-    """Bar starts (n,) int32 laid out from the metres up to `length`, after an optional pickup of that many ticks.
+    """Bar starts (n,) int32 laid out from the metres, the first at 0, to `length`, after a pickup of that many ticks.
 
     A metre change cuts the bar it falls in: the new metre's first bar starts there.
     """
-    runs = [np.array([0, pickup] if 0 < pickup < length else [0], dtype=np.int32)]
-    last = int(runs[0][-1])
+    runs, last = [], -1
+    if 0 < pickup < length:
+        runs, last = [np.array([0, pickup], dtype=np.int32)], pickup
     for i, metre in enumerate(metres):
         stop = metres[i + 1].onset if i + 1 < len(metres) else length
-        first = max(metre.onset, last)
-        run = np.arange(first if first > last else first + metre.ticks, min(stop, length), metre.ticks, dtype=np.int32)
+        ticks = metre.ticks
+        first = metre.onset if metre.onset > last else last + ticks
+        run = np.arange(first, min(stop, length), ticks, dtype=np.int32)
         if len(run):
             runs.append(run)
             last = int(run[-1])
-    return np.concatenate(runs)
+    if len(runs) == 1:
+        return runs[0]
+    return np.concatenate(runs) if runs else np.zeros(1, dtype=np.int32)

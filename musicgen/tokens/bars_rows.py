@@ -8,7 +8,7 @@ the table that becomes the steps is one int64 whose bits, from the highest, are
     part (11), pitch (9), duration (8), velocity (4)   as in the fields; a BAR's duration is its length
 
 so that one sort of plain integers brings all rows in order, and shifts take them apart again. Doubled notes and notes
-struck again are found the same way, by an integer of part (11), pitch (7), onset (26), duration (11), velocity (4).
+struck again are found the same way, by an integer of part (11), pitch (9), onset (26), duration (11), velocity (4).
 A test holds this module equal to `encode_held(quantise(score))`.
 """
 
@@ -25,7 +25,6 @@ from musicgen.tokens.bars_vocabulary import (
     BAR,
     CONDUCTOR,
     DRUM,
-    DRUM_PARTS,
     DURATIONS,
     END,
     EXACT_DURATION,
@@ -57,6 +56,7 @@ LATEST = 1 << 26
 METRE_VALUES = {metre: METRE + i for i, metre in enumerate(METRES)}
 KEY_VALUES = {key: KEY + i for i, key in enumerate(KEYS)}
 VELOCITY_CLASSES = velocity_class(np.arange(128))
+FULL_BARS = METRE_UNITS.tolist()
 TEMPO_LIMITS = np.sqrt(np.array(TEMPI[:-1]) * np.array(TEMPI[1:]))
 """Between two tempi, where the nearer one changes (on a logarithmic scale)."""
 
@@ -85,11 +85,11 @@ def encode_rows(score: Score) -> np.ndarray:
     key = onset.astype(np.int64)
     key <<= 15
     key |= np.minimum(duration, LONGEST_DURATION) << 4
-    key |= VELOCITY_CLASSES[notes["velocity"]]
+    key |= VELOCITY_CLASSES.take(notes["velocity"])
     key |= notes["pitch"].astype(np.int64) << 41
     at = 0
     for part, value in zip(playing, values, strict=True):
-        key[at : at + len(part.notes)] |= value << 48
+        key[at : at + len(part.notes)] += (value << 9) + (DRUM if part.is_drum else PITCH) << 41
         at += len(part.notes)
     key.sort()
 
@@ -97,7 +97,7 @@ def encode_rows(score: Score) -> np.ndarray:
     starts[:-1], starts[-1] = bars, length
     lengths = starts[1:] - starts[:-1]
     bar_rows = (bars << ONSET_AT) | (lengths << DURATION_AT)
-    table = np.concatenate((bar_rows, _conductor_rows(score, metres, bars, length), _note_rows(key, length, roster)))
+    table = np.concatenate((bar_rows, _conductor_rows(score, metres, bars, length), _note_rows(key, length)))
     table.sort()
     return _steps(table, bars, bar_rows, roster)
 
@@ -127,7 +127,7 @@ def _shorter(metre: Metre) -> int:
 def _full_bar(metres: list[tuple[int, int]], at: int) -> int:
     """Units of a full bar of the metre that holds at a position in units."""
     place = bisect_right(metres, at, key=lambda metre: metre[0]) - 1
-    return int(METRE_UNITS[metres[max(place, 0)][1] - METRE])
+    return FULL_BARS[metres[max(place, 0)][1] - METRE]
 
 
 def _bars(score: Score, metres: list[tuple[int, int]], length: int) -> tuple[np.ndarray, int]:
@@ -161,7 +161,7 @@ def _full_length(metres: list[tuple[int, int]], bars: np.ndarray, length: int) -
     return length if there >= full or (pickup and there == full - pickup) else start + full
 
 
-def _note_rows(key: np.ndarray, length: int, roster: list[int]) -> np.ndarray:
+def _note_rows(key: np.ndarray, length: int) -> np.ndarray:
     """Rows of the notes, from sorted integers of part, pitch, onset, duration, velocity: see the module's opening."""
     place = key >> 15  # part, pitch, onset
     gap = place[1:] - place[:-1]
@@ -181,12 +181,8 @@ def _note_rows(key: np.ndarray, length: int, roster: list[int]) -> np.ndarray:
         held = DURATIONS[duration_class(duration[long])]
         held = DURATIONS[duration_class(np.minimum(held, length - onset[long]), round_down=True)]
         duration[long] = duration_class(np.minimum(held, room[long]))
-    part = key >> 48
     rows = onset << ONSET_AT
-    rows |= part << PART_AT
-    pitch = key >> 41 & 127
-    pitch += np.where(part >= DRUM_PARTS, DRUM, PITCH) if roster[-1] >= DRUM_PARTS else PITCH
-    rows |= pitch << PITCH_AT
+    rows |= key >> 41 << PITCH_AT  # the part stands above the pitch in both
     rows |= duration << DURATION_AT
     rows |= key & 15
     rows |= INSIDE
@@ -195,21 +191,26 @@ def _note_rows(key: np.ndarray, length: int, roster: list[int]) -> np.ndarray:
 
 def _conductor_rows(score: Score, metres: list[tuple[int, int]], bars: np.ndarray, length: int) -> np.ndarray:
     """Rows of what the conductor says: metres (each at the next bar), keys and tempi, none that holds already."""
-    after = np.append(bars, LATEST)
-    said = _changes([(int(after[after.searchsorted(at)]) if at else 0, value) for at, value in metres], length)
+    said = _changes([(_next_bar(bars, at), value) for at, value in metres], length)
     keys = [(_units(k.onset), KEY_VALUES[k.fifths, "minor" if k.mode in MINOR_MODES else "major"]) for k in score.keys]
     said += _changes(keys, length)
     onset = _units(score.tempo_map.onsets)
-    value = TEMPO + np.searchsorted(TEMPO_LIMITS, score.tempo_map.bpms)
+    onset = onset[: onset.searchsorted(length)]
+    value = TEMPO + TEMPO_LIMITS.searchsorted(score.tempo_map.bpms[: len(onset)])
     if len(onset) > 1:
-        kept = onset < length
-        kept[:-1] &= onset[1:] != onset[:-1]  # of those at one onset the last
-        onset, value = onset[kept], value[kept]
-        new = np.append(True, value[1:] != value[:-1])
-        onset, value = onset[new], value[new]
+        at = np.append((onset[1:] != onset[:-1]).nonzero()[0], len(onset) - 1)  # of those at one onset the last
+        onset, value = onset.take(at), value.take(at)
+        at = np.append(0, (value[1:] != value[:-1]).nonzero()[0] + 1)
+        onset, value = onset.take(at), value.take(at)
     rows = np.concatenate((np.array(said, dtype=np.int64), (onset << ONSET_AT) | (value << PITCH_AT)))
     rows |= INSIDE | CONDUCTOR << PART_AT
     return rows
+
+
+def _next_bar(bars: np.ndarray, at: int) -> int:
+    """The first of the bars that starts at a position in units, or after it."""
+    place = int(bars.searchsorted(at)) if at else 0
+    return int(bars[place]) if place < len(bars) else LATEST
 
 
 def _changes(events: list[tuple[int, int]], length: int) -> list[int]:
@@ -224,21 +225,20 @@ def _changes(events: list[tuple[int, int]], length: int) -> list[int]:
 
 def _steps(table: np.ndarray, bars: np.ndarray, bar_rows: np.ndarray, roster: list[int]) -> np.ndarray:
     """The sorted rows taken apart into steps, between START, the roster and END."""
-    steps = np.empty((len(table) + len(roster) + 2, 5), dtype=np.int16)
-    steps[0] = (START, 0, 0, 0, 0)
-    for i, value in enumerate(roster):
-        steps[1 + i] = (PART, value, 0, 0, 0)
-    steps[-1] = (END, 0, 0, 0, 0)
+    steps = np.zeros((len(table) + len(roster) + 2, 5), dtype=np.int16)
+    steps[0, 0], steps[-1, 0] = START, END
+    steps[1 : 1 + len(roster), 0] = PART
+    steps[1 : 1 + len(roster), 1] = roster
     at = np.empty(len(bars) + 1, dtype=np.int64)
     at[:-1], at[-1] = table.searchsorted(bar_rows), len(table)
     when = table >> ONSET_AT
-    when += POSITION
-    when -= bars.repeat(at[1:] - at[:-1])
+    when -= (bars - POSITION).repeat(at[1:] - at[:-1])
     when[at[:-1]] = BAR
     body = steps[1 + len(roster) : -1]
+    low = table.astype(np.uint32)
     body[:, 0] = when
-    body[:, 1] = table >> PART_AT & 0x7FF
-    body[:, 2] = table >> PITCH_AT & 0x1FF
-    body[:, 3] = table >> DURATION_AT & 0xFF
-    body[:, 4] = table & 15
+    body[:, 1] = low >> PART_AT
+    body[:, 2] = low >> PITCH_AT & 0x1FF
+    body[:, 3] = low >> DURATION_AT & 0xFF
+    body[:, 4] = low & 15
     return steps

@@ -267,6 +267,16 @@ def test_the_melodies_are_beside_the_pieces(folder, cache):
     assert np.load(corpus.folders[0] / "melodies.npy").shape == (len(corpus.pieces), 32)
 
 
+@pytest.mark.skipif(sys.platform in ("darwin", "win32"), reason="names of files are text there")
+def test_a_file_whose_name_is_no_text_is_opened_again(folder, cache):
+    (folder / "d_intro.mid").rename(folder / os.fsdecode(b"caf\xe9.mid"))
+    first = compile_corpus(find_source(folder), BarsTokenizer(), cache=cache, workers=1)
+    again = compile_corpus(find_source(folder), BarsTokenizer(), cache=cache, workers=1)
+    assert again.cached
+    assert again.pieces == first.pieces
+    assert os.fsdecode(b"caf\xe9.mid") in [report.path for report in again.files]
+
+
 def test_a_file_that_could_not_be_opened_is_tried_again(folder, cache, monkeypatch):
     real = Path.open
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +22,21 @@ def test_a_folder_is_searched_to_its_depths_in_the_order_of_paths(tmp_path):
     source = find_source(tmp_path)
     assert list(source.score_names) == ["a/deep/one.MID", "b/two.abc", "c.musicxml"]
     assert list(source.other_names) == ["b/cover.png", "readme.txt"]
+
+
+def test_paths_are_ordered_folder_by_folder_whatever_stands_before_a_slash_in_the_alphabet(tmp_path):
+    for name in ("a/x.mid", "a b/x.mid", "a-b.mid", "a.mid", "a/b.c/x.mid", "a/b/x.mid", "ab.mid"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x")
+    found = [path.relative_to(tmp_path).parts for path in tmp_path.rglob("*.mid")]
+    assert [Path(name).parts for name in find_source(tmp_path).score_names] == sorted(found)
+
+
+def test_an_ending_is_the_files_and_not_a_folders(tmp_path):
+    for name in ("set.mid/notes", "mid", "a.b/tune.MID", "two.ends.mid", "stops."):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("x")
+    assert find_source(tmp_path).score_names == ("a.b/tune.MID", "two.ends.mid")
 
 
 def test_what_git_and_python_keep_beside_the_music_is_no_music(tmp_path):
@@ -101,3 +117,12 @@ def test_finding_music21s_corpus_does_not_import_music21():
         "assert find_source('music21:bach').scores; sys.exit('music21' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_file_dated_centuries_ahead_is_a_file_like_any_other(tmp_path):
+    (tmp_path / "a.abc").write_text("X:1\nK:C\nC|\n")
+    try:
+        os.utime(tmp_path / "a.abc", ns=(10**18, 10_413_792_000 * 10**9))
+    except OSError:
+        pytest.skip("this file system dates no file so late")
+    assert find_source(tmp_path).stamp

@@ -120,6 +120,33 @@ def test_of_overlapping_unisons_the_first_is_cut(tmp_path):
     assert again.parts[0].notes.tolist() == [(0, 480, 60, 80), (480, 960, 60, 90)]
 
 
+@pytest.mark.parametrize("clock", [96, 480, 5000])
+@pytest.mark.parametrize("tracks", [1, 3])
+def test_notes_come_in_the_order_of_onset_pitch_and_length_whatever_the_files(clock, tracks, tmp_path):
+    random = np.random.default_rng(clock + tracks)
+    file = mido.MidiFile(ticks_per_beat=clock)
+    for channel in range(
+        tracks
+    ):  # chords from the top down, unisons a tick apart, which another clock may bring together
+        events = []
+        for pitch, start in zip(
+            random.integers(60, 66, 200).tolist(), random.integers(0, 400, 200).tolist(), strict=True
+        ):
+            stop = start + int(random.integers(1, 60))
+            events += [(start, "note_on", pitch), (stop, "note_off", pitch)]
+        track, now = mido.MidiTrack(), 0
+        for at, kind, pitch in sorted(events, key=lambda event: (event[0], -event[2])):
+            track.append(mido.Message(kind, note=pitch, velocity=70, time=at - now, channel=channel))
+            now = at
+        file.tracks.append(track)
+    file.save(tmp_path / "one.mid")
+    score = read_score(tmp_path / "one.mid")
+    assert len(score.parts) == tracks
+    for one in score.parts:
+        assert one == replace(one, notes=one.notes[::-1])  # the constructor sorts
+    assert score.length == max(one.end for one in score.parts)
+
+
 def test_repeats_are_played_out(tmp_path):
     notes = part((0, 1920, 60, 80), (1920, 1920, 62, 80), (3840, 1920, 64, 80), name="A")
     signs = (Sign(0, "repeat_start"), Sign(3840, "repeat_end"))
