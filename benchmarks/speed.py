@@ -6,7 +6,8 @@
   vocabulary, batch and length, dropout in the same places. Neither carries a memory from batch to batch.
 - The lstm, gru and rnn beside a plain loop over PyTorch's cells, between the same embedding and head.
 
-A step is forward, backward and AdamW (PyTorch's fused one, for both). Steps of the two are taken in turn, in one
+A step is forward, backward and AdamW (PyTorch's fused one, for both), and the process holds on to its memory as it does
+while training (`musicgen.training.memory`, of which both have the use). Steps of the two are taken in turn, in one
 process, on one core; each pair gives a ratio of processor times, and the median of the ratios is printed. Then all are
 trained from the same start for the same number of steps on the same tunes, character by character, and their loss on
 tunes they have not seen is put beside.
@@ -32,6 +33,7 @@ from torch import Tensor, nn
 
 from musicgen.decoders import DECODERS, Decoder, State
 from musicgen.decoders.decoder import Dropout
+from musicgen.training.memory import held
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 HALF = torch.bfloat16
@@ -197,9 +199,10 @@ def race(contest: Contest, pairs: int) -> list[dict]:
         "fp32": Runner(contest.make(size), half=False, rate=1e-4),
         "bf16": Runner(contest.make(size), half=True, rate=1e-4),
     }
-    for runner in runners.values():  # the first step makes kernels
-        runner.step(batch)
-    seconds = [{name: runner.step(batch) for name, runner in runners.items()} for _ in range(pairs)]
+    with held():
+        for runner in runners.values():  # the first step makes kernels
+            runner.step(batch)
+        seconds = [{name: runner.step(batch) for name, runner in runners.items()} for _ in range(pairs)]
     return [
         {
             "model": contest.title,

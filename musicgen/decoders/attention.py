@@ -13,6 +13,8 @@ product of the two depends on the distance alone.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import torch
@@ -20,10 +22,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 QUERIES = 128
-"""How many queries of a row a block holds. A block's matches are to fit into a core's own cache."""
+"""How many queries of a row a block holds."""
 
-MATCHES = 2**19
-"""How many matches of a query with a key a block may hold, for blocks of several short rows."""
+MATCHES = 2**20
+"""How many matches of a query with a key a block may hold. As many rows go together: fewer calls, and not yet more
+than a core's own cache has room for."""
 
 STEP = 64
 """A block's keys are counted in these. Kernels are made for a shape and kept; few shapes, few kernels to make."""
@@ -86,15 +89,19 @@ def rotate(vectors: Tensor, turns: Tensor) -> Tensor:
 
 
 class Block(NamedTuple):
-    """Some queries of some rows, and the keys that any of them may see."""
+    """Some queries of some rows, and the keys that any of them may see.
+
+    hidden: stretches of these keys, counted from the first, in which are all that not every query sees.
+    """
 
     rows: slice
     queries: slice
     keys: slice
+    hidden: tuple[slice, ...]
 
 
 class Blocks(NamedTuple):
-    """How `attend_in_blocks` goes about a call: made once, used by every layer.
+    """How `attend_in_blocks` goes about a call: made once, used by every layer. Blocks of the same rows lie together.
 
     bias: (B, T, S), 0 where a query may look and -inf where not; the B is 1 if all rows are alike.
     """
@@ -109,23 +116,32 @@ def plan_blocks(seen: Tensor, rows: int, heads: int, dtype: torch.dtype) -> Bloc
     What is seen must be a stretch that ends at the query itself, as in `band`.
     """
     seen = seen[:, 0]
-    steps, keys = seen.shape[1:]
-    slots = keys - steps
+    steps, length = seen.shape[1:]
+    slots = length - steps
     bias = torch.zeros(seen.shape, dtype=dtype).masked_fill_(~seen, -math.inf)
-    oldest = seen[:, ::QUERIES].to(torch.int8).argmax(-1).expand(rows, -1).T.tolist()  # later queries see no older
+    begins = range(0, steps, QUERIES)
+    ends = [min(begin + QUERIES, steps) for begin in begins]
+    oldest, latest = (  # (B, blocks): what the first and last query of a block see first; later ones see no older
+        seen[:, queries].to(torch.int8).argmax(-1).expand(rows, -1) for queries in (list(begins), [e - 1 for e in ends])
+    )
+    together = max(1, MATCHES // (heads * min(QUERIES, steps) * length))  # rows
     plan = []
-    for begin, firsts in zip(range(0, steps, QUERIES), oldest, strict=True):
-        end = min(begin + QUERIES, steps)
-        upto = slots + end
-        row, start, most = 0, 0, 0  # rows from `start` on go together, as long as all of them want few keys
-        for row, first in enumerate(firsts):
-            wanted = -(-(upto - first) // STEP) * STEP
-            if row > start and (row + 1 - start) * max(most, wanted) * heads * (end - begin) > MATCHES:
-                plan.append(Block(slice(start, row), slice(begin, end), slice(max(upto - most, 0), upto)))
-                start, most = row, 0
-            most = max(most, wanted)
-        plan.append(Block(slice(start, row + 1), slice(begin, end), slice(max(upto - most, 0), upto)))
+    for row in range(0, rows, together):
+        mine = slice(row, min(row + together, rows))
+        firsts, lasts = oldest[mine].amin(0).tolist(), latest[mine].amax(0).tolist()
+        for begin, end, first, last in zip(begins, ends, firsts, lasts, strict=True):
+            stop = slots + end
+            start = max(stop - -(-(stop - first) // STEP) * STEP, 0)
+            upto = slots + begin  # the first query sees this one and none after it
+            open_keys = (last, upto) if last < upto else (stop, stop)  # those that all queries see
+            hidden = slice(0, open_keys[0] - start), slice(open_keys[1] - start, stop - start)
+            plan.append(Block(mine, slice(begin, end), slice(start, stop), hidden))
     return Blocks(bias, tuple(plan))
+
+
+def _by_rows(blocks: Blocks) -> Iterator[tuple[slice, Iterator[Block]]]:
+    """The rows that go together, and their blocks."""
+    return groupby(blocks.plan, key=lambda block: block.rows)
 
 
 @torch.compiler.disable
@@ -139,77 +155,84 @@ def attend_in_blocks(joint: Tensor, past: tuple[Tensor, Tensor], turns: Tensor, 
 
 
 class _InBlocks(torch.autograd.Function):
-    """The equation and its derivative, block by block.
+    """The equation and its derivative, some rows after the others: a core's cache holds more of what is at work then.
 
     Written by hand because autograd would make a gradient as large as all keys for each block's share of them. Weights
-    are kept in the precision of the inputs; gradients of keys and values are summed in single precision at least.
+    are kept in the precision of the inputs; gradients are summed in single precision at least. Inside, rows and heads
+    are one dimension: R = b · H. Shares are laid out anew (`contiguous`) before they are transposed: left to itself, a
+    product does both at once, which is slow.
     """
 
     @staticmethod
     def forward(
         ctx: Any, joint: Tensor, past_keys: Tensor, past_values: Tensor, turns: Tensor, blocks: Blocks, heads: int
     ) -> Tensor:
-        parts = joint.unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4)  # (3, B, H, T, d)
-        slots, width = past_keys.shape[1], parts.shape[-1]
-        scaled = turns[slots:] / math.sqrt(width)
-        query = _turned([parts[0]], scaled, joint.dtype)  # (B, H, T, d)
-        key = _turned([_heads(past_keys, heads), parts[1]], turns, joint.dtype)  # (B, H, S, d)
-        value = torch.cat([_heads(past_values, heads).to(joint.dtype), parts[2]], 2)
-        mixed = joint.new_empty(joint.shape[0], joint.shape[1], heads, width)
+        slots, width = past_keys.shape[1], joint.shape[2] // (3 * heads)
+        mixed = joint.new_empty(*joint.shape[:2], heads, width)
         kept = []
-        for rows, queries, keys in blocks.plan:
-            bias = blocks.bias[rows if len(blocks.bias) > 1 else slice(1), None, queries, keys]  # (b, 1, t, s)
-            bias = bias.expand(rows.stop - rows.start, heads, -1, -1).flatten(0, 1)
-            match = torch.baddbmm(bias, _flat(query, rows, queries), _flat(key, rows, keys).mT)  # (b · H, t, s)
-            weights = match.softmax(-1)
-            taken = weights @ _flat(value, rows, keys)  # (b · H, t, d)
-            mixed[rows, queries] = taken.unflatten(0, (-1, heads)).transpose(1, 2)
-            kept.append(weights)
+        for rows, cut in _by_rows(blocks):
+            types = turns.dtype, turns.dtype, joint.dtype
+            parts = joint[rows].chunk(3, -1)
+            query, key, value = (_heads(part, heads, dtype) for part, dtype in zip(parts, types, strict=True))
+            if slots:
+                past = (
+                    _heads(part[rows], heads, dtype)
+                    for part, dtype in zip((past_keys, past_values), types[1:], strict=True)
+                )
+                key, value = (torch.cat(both, 1) for both in zip(past, (key, value), strict=True))  # (R, S, d)
+            query = _turn(query, turns[slots:] / math.sqrt(width)).to(joint.dtype)  # (R, T, d)
+            key = _turn(key, turns).to(joint.dtype)
+            kept += [query, key, value]
+            bias = blocks.bias[rows if len(blocks.bias) > 1 else slice(1), None]  # (b or 1, 1, T, S)
+            for _, queries, keys, hidden in cut:
+                match = query[:, queries] @ key[:, keys].contiguous().mT  # (R, t, s)
+                for stretch in hidden:
+                    match.unflatten(0, (-1, heads))[..., stretch] += bias[..., queries, keys][..., stretch]
+                weights = torch.softmax(match, -1, out=match)
+                mixed[rows, queries] = (weights @ value[:, keys]).unflatten(0, (-1, heads)).transpose(1, 2)
+                kept.append(weights)
         if any(ctx.needs_input_grad):
-            ctx.save_for_backward(query, key, value, turns, *kept)
-            ctx.plan, ctx.heads, ctx.dtype = blocks.plan, heads, past_keys.dtype
+            ctx.save_for_backward(turns, *kept)
+            ctx.blocks, ctx.heads, ctx.dtype = blocks, heads, past_keys.dtype
         return mixed.flatten(2)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        query, key, value, turns, *kept = ctx.saved_tensors
-        batch, heads, steps, width = query.shape
-        slots = key.shape[2] - steps
-        by_mixed = _heads(gradient, heads).to(query.dtype).contiguous()  # (B, H, T, d)
-        by_query = torch.empty_like(query, dtype=turns.dtype)
-        by_key, by_value = (torch.zeros_like(key, dtype=turns.dtype) for _ in range(2))
-        for (rows, queries, keys), weights in zip(ctx.plan, kept, strict=True):
-            by_taken = _flat(by_mixed, rows, queries)
-            by_weights = by_taken @ _flat(value, rows, keys).mT  # (b · H, t, s)
-            by_match = torch.ops.aten._softmax_backward_data(by_weights, weights, -1, weights.dtype)
-            _flat(by_value, rows, keys).add_(weights.mT @ by_taken)
-            _flat(by_query, rows, queries).copy_(by_match @ _flat(key, rows, keys))
-            _flat(by_key, rows, keys).add_(by_match.mT @ _flat(query, rows, queries))
-        back = torch.view_as_complex(turns).conj()
-        torch.view_as_complex(by_query.unflatten(-1, (-1, 2))).mul_(back[slots:] / math.sqrt(width))
-        torch.view_as_complex(by_key.unflatten(-1, (-1, 2))).mul_(back)
-        by_joint = query.new_empty(batch, steps, 3, heads, width)
-        for i, part in enumerate((by_query, by_key[:, :, slots:], by_value[:, :, slots:])):
-            by_joint[:, :, i] = part.transpose(1, 2)
-        by_past = (part[:, :, :slots].transpose(1, 2).flatten(2).to(ctx.dtype) for part in (by_key, by_value))
+        turns, *saved = ctx.saved_tensors
+        kept = iter(saved)
+        (batch, steps, dim), slots = gradient.shape, len(turns) - gradient.shape[1]
+        by_joint = saved[0].new_empty(batch, steps, 3, ctx.heads, dim // ctx.heads)
+        by_past = [gradient.new_empty(batch, slots, dim, dtype=ctx.dtype) for _ in range(2)]
+        back = turns * turns.new_tensor([1, -1])
+        for rows, cut in _by_rows(ctx.blocks):
+            query, key, value = (next(kept) for _ in range(3))
+            by_mixed = _heads(gradient[rows], ctx.heads, query.dtype)  # (R, T, d)
+            by_query = torch.empty_like(query, dtype=turns.dtype)
+            by_key, by_value = (torch.zeros_like(part, dtype=turns.dtype) for part in (key, value))
+            for _, queries, keys, _ in cut:
+                weights = next(kept)
+                by_taken = by_mixed[:, queries]
+                by_value[:, keys] += weights.mT @ by_taken
+                by_match = by_taken @ value[:, keys].contiguous().mT  # (R, t, s), as yet of the weights
+                torch.ops.aten._softmax_backward_data.out(by_match, weights, -1, weights.dtype, grad_input=by_match)
+                by_query[:, queries] = by_match @ key[:, keys]
+                by_key[:, keys] += by_match.mT @ query[:, queries]
+            _turn(by_query, back[slots:] / math.sqrt(query.shape[-1]))
+            _turn(by_key, back)
+            for i, part in enumerate((by_query, by_key[:, slots:], by_value[:, slots:])):
+                by_joint[rows, :, i] = part.unflatten(0, (-1, ctx.heads)).transpose(1, 2)
+            for whole, part in zip(by_past, (by_key, by_value), strict=True):
+                whole[rows] = part[:, :slots].unflatten(0, (-1, ctx.heads)).transpose(1, 2).flatten(2)
         return by_joint.flatten(2), *by_past, None, None, None
 
 
-def _heads(vectors: Tensor, heads: int) -> Tensor:
-    """(B, S, D) -> (B, H, S, d)"""
-    return vectors.unflatten(-1, (heads, -1)).transpose(1, 2)
+def _heads(vectors: Tensor, heads: int, dtype: torch.dtype) -> Tensor:
+    """(b, S, D) -> (R, S, d), laid out anew so."""
+    parted = vectors.unflatten(-1, (heads, -1)).transpose(1, 2)
+    return parted.to(dtype, copy=True, memory_format=torch.contiguous_format).flatten(0, 1)
 
 
-def _flat(vectors: Tensor, rows: slice, positions: slice) -> Tensor:
-    """A block's share of (B, H, S, d): (b · H, s, d), not copied."""
-    return vectors[rows, :, positions].flatten(0, 1)
-
-
-def _turned(parts: list[Tensor], turns: Tensor, dtype: torch.dtype) -> Tensor:
-    """`rotate`, of parts (B, H, s, d) laid end to end; as complex numbers, which a processor multiplies fastest."""
-    batch, heads, _, width = parts[0].shape
-    wide = torch.empty(batch, heads, len(turns), width, dtype=turns.dtype)
-    for share, part in zip(wide.split([part.shape[2] for part in parts], 2), parts, strict=True):
-        share.copy_(part)
-    torch.view_as_complex(wide.unflatten(-1, (-1, 2))).mul_(torch.view_as_complex(turns))
-    return wide.to(dtype)
+def _turn(vectors: Tensor, turns: Tensor) -> Tensor:
+    """`rotate`, in place, as a product of complex numbers, which a processor is fastest at."""
+    torch.view_as_complex(vectors.unflatten(-1, (-1, 2))).mul_(torch.view_as_complex(turns))
+    return vectors

@@ -29,6 +29,7 @@ from musicgen.training.chunk import ChunkLoss
 from musicgen.training.config import TrainingConfig
 from musicgen.training.evaluate import Evaluation, evaluate, to_tensors
 from musicgen.training.measure import choose_precision
+from musicgen.training.memory import held
 from musicgen.training.processes import Processes
 from musicgen.training.schedule import Pace
 
@@ -174,8 +175,9 @@ class Trainer:
         self.stopped = False
         if not self.finished:
             self._choose_precision()
-        while not self.finished and not self.stopped:
-            yield self._update(interrupted)
+        with held() if self.device.type == "cpu" else nullcontext():
+            while not self.finished and not self.stopped:
+                yield self._update(interrupted)
 
     def _choose_precision(self) -> None:
         began = self.clock()

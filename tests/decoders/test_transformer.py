@@ -152,8 +152,12 @@ def test_blocks_cover_what_is_seen_and_each_query_once(rows):
     seen = band(live, 80, 300)
     blocks = plan_blocks(seen, rows, HEADS, torch.float64)
     covered = torch.zeros(rows, 300, 400)
-    for block in blocks.plan:
-        covered[block] += 1
+    for *block, hidden in blocks.plan:
+        covered[tuple(block)] += 1
+        part = seen.expand(rows, -1, -1, -1)[:, 0][tuple(block)].clone()
+        for stretch in hidden:
+            part[..., stretch] = True
+        assert part.all()  # what no stretch names, each of its queries sees
     assert covered.max() == 1
     assert covered[seen[:, 0]].all()
     assert covered.mean() < 0.75  # the rest of what there is, it leaves out
