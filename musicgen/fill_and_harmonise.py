@@ -15,6 +15,7 @@ from musicgen.errors import ConfigError
 from musicgen.formats import WRITERS, no_writer, write_score
 from musicgen.formats.continuation import goes_on_in_place
 from musicgen.formats.filling import check_adding, check_filling, write_filled, write_with_parts
+from musicgen.given import never_over, one_tune, shipped
 from musicgen.runs import choose_device
 from musicgen.sampling import SamplingConfig
 from musicgen.sampling.band import parts_to_add
@@ -23,7 +24,6 @@ from musicgen.sampling.harmonise import Harmonisation, harmonise, usual_company
 from musicgen.sampling.takes import Figures, measure_own
 from musicgen.sampling.takes_files import take_paths, write_set
 from musicgen.sampling.understanding import name_of
-from musicgen.workflows import never_over, one_tune, shipped
 
 
 @dataclass(frozen=True)

@@ -121,7 +121,7 @@ def render_pieces(
 
 def finished_pieces(report: FinishReport) -> list[Piece]:
     """The takes of a continuation, new from their seam on."""
-    from musicgen.workflows import from_seam
+    from musicgen.finishing import from_seam
 
     found = []
     for path, take in zip(report.files, report.takes, strict=True):

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from musicgen.corpus import FileReport
     from musicgen.dry_run import DryRun
     from musicgen.fill_and_harmonise import FillReport, HarmoniseReport
+    from musicgen.finishing import FinishReport
     from musicgen.runs import TrainReport
     from musicgen.sampling import Understanding
     from musicgen.training.loop import StepReport, Trainer
-    from musicgen.workflows import FinishReport
 
 
 MOST_ALIKE = 5

@@ -8,38 +8,31 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from musicgen import checkpoint as checkpoints
 from musicgen.checkpoint import Checkpoint, build_model, load_checkpoint
 from musicgen.config import RunConfig
 from musicgen.corpus import FileReport, Piece, compile_corpus, find_source, load_corpus
 from musicgen.corpus.units import PLAYABLE, Progress, as_wanted, no_progress
 from musicgen.dry_run import dry_run as dry_run
-from musicgen.errors import CheckpointError, ConfigError, FinishError, FormatError, MusicgenError, ScoreError
+from musicgen.errors import CheckpointError, ConfigError, FormatError, MusicgenError, ScoreError
+from musicgen.finishing import FinishReport as FinishReport
+from musicgen.finishing import finish_score as finish_score
 from musicgen.formats import WRITERS, no_writer, read_tunes, write_score
-from musicgen.formats.continuation import check_continuation, goes_on_in_place, write_continuation
+from musicgen.given import checkpoint_for, never_over, one_score, one_tune, shipped
 from musicgen.runs import Places, choose_device
 from musicgen.runs import TrainReport as TrainReport
 from musicgen.runs import resume_config as resume_config
 from musicgen.runs import train as train
-from musicgen.sampling import SamplingConfig, Take, Understanding, finish, understand
-from musicgen.sampling.band import parts_to_add
-from musicgen.sampling.finish import MOST_BARS, last_bars, make_prompt, parts_named
+from musicgen.sampling import SamplingConfig, finish
 from musicgen.sampling.pieces import sample_scores
-from musicgen.sampling.recalled import check_recall, parse_recall
-from musicgen.sampling.takes import Figures, measure_own
-from musicgen.sampling.takes_files import left_over, page_path, take_paths, write_set
-from musicgen.sampling.takes_report import report_page
 from musicgen.score import Score, unfold
-from musicgen.score.themes import Theme, find_themes
 from musicgen.score.timing import for_notation
-from musicgen.tokens import TOKENIZERS, Tokenizer
-from musicgen.training.adapt import Adaptation, adapt, held_out_loss
+from musicgen.tokens import Tokenizer
 from musicgen.training.evaluate import Evaluation, evaluate
 
 # ---------------------------------------------------------------------------------------------------------------- check
@@ -201,7 +194,7 @@ def sample_pieces(
     config = config or SamplingConfig()
     out = Path(out)
     if prime is not None:
-        begun = _one_score(Path(prime), loaded)
+        begun = one_score(Path(prime), loaded)
         never_over(prime, [path for i in range(count) for path in _sample_paths(out, i, loaded)])
         if bars is not None and bars <= len(begun.bars):
             raise ConfigError(f"--bars {bars}: {prime} alone has {len(begun.bars)}; ask for more")
@@ -248,180 +241,6 @@ def _write_piece(score: Score, out: Path, index: int, loaded: Checkpoint, nats: 
     return Written(
         tuple(files), len(score.bars), score.note_count, len(score.parts), played.seconds_at(played.length), nats
     )
-
-
-# --------------------------------------------------------------------------------------------------------------- finish
-
-
-@dataclass(frozen=True)
-class FinishReport:
-    """What was read, and each take's file, best first; the fragment's own figures, and the page that holds all."""
-
-    understanding: Understanding
-    takes: tuple[Take, ...]
-    files: tuple[Path, ...]
-    own: Figures
-    page: Path
-    checkpoint: Path
-    adaptation: Adaptation | None = None
-    themes: tuple[Theme, ...] = ()
-    removed: tuple[Path, ...] = ()
-    """Further takes of an earlier run of the same name, which these do not replace."""
-    new_only: bool = False
-    """The files hold the continuation alone."""
-    written: Score | None = None
-    """The fragment as it is written, with its repeats, where the files hold it so and what is played is longer."""
-
-
-def shipped(name: str) -> Path:
-    """The folder of a checkpoint that comes with musicgen: in ./checkpoints, or beside the package.
-
-    Raises CheckpointError where it lies in neither.
-    """
-    for home in (Path("checkpoints"), Path(__file__).resolve().parents[1] / "checkpoints"):
-        if (home / name / checkpoints.BEST).exists():
-            return home / name
-    raise CheckpointError(
-        f"no checkpoint was named, and checkpoints/{name} is not there; name one, or `make checkpoints`"
-    )
-
-
-def checkpoint_for(score: Score) -> Path:
-    """The checkpoint that ships for such music: `folk` for one melody that ABC can write, else `orchestra`."""
-    if sum(len(part.notes) > 0 for part in score.parts) == 1:
-        try:
-            make_prompt(score, TOKENIZERS["abc"]())
-            return shipped("folk")
-        except FinishError:
-            pass
-    return shipped("orchestra")
-
-
-def finish_score(
-    score: str | Path,
-    checkpoint: str | Path | None,
-    out: str | Path,
-    *,
-    bars: int | None = None,
-    max_bars: int = MOST_BARS,
-    takes: int = 1,
-    new_only: bool = False,
-    parts: Sequence[str] | None = None,
-    add: Sequence[str] = (),
-    free: bool = False,
-    recall: Sequence[str] = (),
-    adapting: bool = False,
-    seed: int = 0,
-    config: SamplingConfig | None = None,
-    device: str = "cpu",
-    on_understood: Callable[[Understanding], None] = lambda understanding: None,
-    on_adapting: Callable[[int, int], None] = lambda done, total: None,
-    progress: Callable[[int], None] = lambda bars: None,
-) -> FinishReport:
-    """Continue `score` by `bars` bars and write it to `out`; further takes beside it as NAME-take2 and so on.
-
-    Without `bars` the model ends by itself, within `max_bars`. The figures of all takes stand in OUT.report.md; all of
-    these files are written or none, and further takes of an earlier run of that name go. MIDI continued as MIDI keeps
-    every original event, MusicXML as MusicXML and ABC as ABC every byte of the score. `new_only` writes the
-    continuation alone, from the seam's bar on. `checkpoint` None takes the one that ships for such music. `parts`:
-    names of those that go on, the others being silent from the seam on. `add`: instruments that join in there. `free`:
-    metre, tempo and key may change. `recall`: bars of the fragment to bring back, as "1-4@17". `adapting` tunes a copy
-    of the model to the fragment first.
-    """
-    score, out = Path(score), Path(out)
-    if out.suffix.lower() not in WRITERS:
-        raise no_writer(out)
-    targets, page = take_paths(out, takes), page_path(out)
-    never_over(score, [*targets, page])
-    config = config or SamplingConfig()
-    recalled = [parse_recall(words) for words in recall]
-    written = one_tune(score)
-    loaded = load_checkpoint(checkpoint or checkpoint_for(written), choose_device(device))
-    fragment = written if loaded.tokenizer.as_written else unfold(written)
-    understanding = understand(fragment)
-    added = parts_to_add(add, fragment.parts)
-    in_place = not new_only and goes_on_in_place(score, out)
-    if in_place:
-        check_continuation(score, written, fragment, added)
-    on_understood(understanding)
-    melodies = loaded.melodies()
-    seen = loaded.corpus["seen"].get("part")
-    only = None if parts is None else parts_named(fragment, parts)
-    check_recall(recalled, fragment, loaded.tokenizer, bars)
-    model, adaptation = loaded.model, None
-    steps = make_prompt(fragment, loaded.tokenizer, seen, only, added, free).steps
-    if added:  # of which the fragment says nothing
-        steps = make_prompt(fragment, loaded.tokenizer, seen).steps
-    if adapting:
-        model, adaptation = adapt(model, loaded.tokenizer, steps, seed=seed, progress=on_adapting)
-    if adaptation and adaptation.updates:
-        own_nats = adaptation.after  # of bars that the copy had not learnt yet
-    else:
-        own_nats = held_out_loss(model, loaded.tokenizer, steps, last_bars(steps, loaded.tokenizer))
-    made = finish(
-        fragment,
-        model,
-        loaded.tokenizer,
-        bars=bars,
-        max_bars=max_bars,
-        takes=takes,
-        seed=seed,
-        config=config,
-        seen_parts=seen,
-        only=only,
-        added=added,
-        free=free,
-        recalled=recalled,
-        melodies=melodies,
-        own_nats=own_nats,
-        progress=progress,
-    )
-
-    def write(number: int, path: Path) -> None:
-        take = made[number]
-        if new_only:
-            write_score(from_seam(take), path)
-        elif in_place:
-            write_continuation(score, fragment, take.whole, path)
-        else:
-            write_score(take.whole, path, mark_from=take.seam)
-
-    own, themes = measure_own(fragment, melodies, own_nats), find_themes(fragment)
-    length = f"{bars} bars" if bars is not None else f"up to {max_bars} bars"
-    asked = (
-        f"{length} asked for, {takes} take{'s' * (takes > 1)}, seed {seed}",
-        f"temperature {config.temperature:g}, top-k {config.top_k}, top-p {config.top_p:g}, min-p {config.min_p:g}, "
-        f"{config.most_recalled} reminders",
-        f"by the checkpoint {loaded.folder.name}, a {loaded.config.model.decoder}",
-        *([f"{', '.join(part.name for part in added)} joined in"] if added else []),
-        *(["metre, tempo and key were free to change"] if free else []),
-        *(one.in_words for one in recalled),
-        *([adaptation.in_words] if adaptation else ["not adapted: the fragment is too short"] if adapting else []),
-    )
-    text = report_page(understanding, own, made, [path.name for path in targets], asked, themes)
-    removed = left_over(out, takes)
-    write_set(targets, write, page, text, removed)
-    return FinishReport(
-        understanding,
-        tuple(made),
-        tuple(targets),
-        own,
-        page,
-        loaded.folder,
-        adaptation,
-        tuple(themes),
-        tuple(removed),
-        new_only,
-        written if in_place and out.suffix.lower() not in PLAYABLE and written.length != fragment.length else None,
-    )
-
-
-def from_seam(take: Take) -> Score:
-    """The continuation alone, from the beginning of the bar it starts in."""
-    from musicgen.score import bars_between
-
-    first = take.new.bar_at(take.seam)
-    return bars_between(take.new, min(first, len(take.new.bars) - 1), len(take.new.bars))
 
 
 # ------------------------------------------------------------------------------------------------- convert and evaluate
@@ -507,31 +326,6 @@ def _as_tokens(tune: Score, source: str | Path, tokenizer: Tokenizer) -> TokensR
     )
 
 
-def never_over(source: str | Path, targets: Sequence[Path]) -> None:
-    """Raises FormatError if one of the files to be written is the one that was read."""
-    for target in targets:
-        if target.resolve() == Path(source).resolve():
-            raise FormatError(f"{target}: would be written over, and it is the original; choose another --out")
-
-
-def _one_score(path: Path, loaded: Checkpoint) -> Score:
-    """The one piece in a file, as the checkpoint's tokenizer wants it. Raises FinishError where there are several."""
-    tune = one_tune(path)
-    return tune if loaded.tokenizer.as_written else unfold(tune)
-
-
-def one_tune(path: Path) -> Score:
-    """The one piece in a file, as written. Raises FinishError where there are several, or no notes."""
-    tunes = read_tunes(path)
-    if len(tunes) > 1:
-        raise FinishError(f"{path}: holds {len(tunes)} tunes; put the one to go on with into a file of its own")
-    if isinstance(tunes[0], FormatError):
-        raise tunes[0]
-    if not tunes[0].note_count:
-        raise FinishError(f"{path}: no notes, so there is nothing to continue; begin it, or use `sample`")
-    return tunes[0]
-
-
 @dataclass(frozen=True)
 class EvaluateReport:
     """Held-out loss of a checkpoint on a folder. Pieces it was trained on are left out and counted."""
@@ -556,17 +350,3 @@ def evaluate_checkpoint(
         len(corpus.pieces) - len(unseen),
         tuple(f for f in corpus.files if f.skipped),
     )
-
-
-# ----------------------------------------------------------------------------------------------------------------- demo
-
-
-def bundled(home: str | Path) -> tuple[Path, Path, Path]:
-    """(the scherzo fragment, checkpoints orchestra and folk) below `home`, the project's own folder."""
-    home = Path(home)
-    fragment = home / "data" / "schubert-d759" / "scherzo.musicxml"
-    models = home / "checkpoints" / "orchestra", home / "checkpoints" / "folk"
-    for path in (fragment, *(model / checkpoints.BEST for model in models)):
-        if not path.exists():
-            raise CheckpointError(f"{path}: not there; run the demo in the project's folder, or name it by --home")
-    return fragment, *models

@@ -24,6 +24,8 @@ RUNGS = (
     ("run_log",),
     ("runs",),
     ("dry_run",),
+    ("given",),
+    ("finishing",),
     ("workflows",),
     ("fill_and_harmonise",),
     ("renditions",),

@@ -27,11 +27,11 @@ from irish_tunes.text import IrishTokenizer
 from musicgen.errors import MusicgenError
 from musicgen.formats import abc_read
 from musicgen.score import Score
-from musicgen.tokens import abc_grammar as grammar
+from musicgen.tokens import abc_symbols as abc
 from musicgen.tokens.abc_grammar import SymbolCursor
 
 LONGEST_TITLE = 60
-KEY_NAME = {signature: name for name, signature in grammar.KEYS.items()}
+KEY_NAME = {signature: name for name, signature in abc.KEYS.items()}
 PIECES = {"(3": "(3", "|": "|", "[1 ": "[1", "[2 ": "[2"}
 """Pieces of text that stand by themselves -> symbol of the grammar."""
 TAILS = {
@@ -43,13 +43,13 @@ TAILS = {
 
 def metre_symbol(name: str) -> int | None:
     """The grammar's symbol for the text of an M: line."""
-    return grammar.ID.get("M:" + {"C": "4/4", "C|": "2/2"}.get(name, name))
+    return abc.ID.get("M:" + {"C": "4/4", "C|": "2/2"}.get(name, name))
 
 
 def key_symbol(key: Key) -> int | None:
     """The grammar's symbol for a key; None past seven sharps or flats."""
     name = KEY_NAME.get((key.fifths, key.mode.lower()))
-    return None if name is None else grammar.ID["K:" + name]
+    return None if name is None else abc.ID["K:" + name]
 
 
 NO_REPEAT_START = ("Assuming repeat", "replacing |: with double repeat (::)", "found [1 or like before |:")
@@ -146,8 +146,8 @@ class TuneCursor:
     def _symbols(self) -> list[int]:
         mask = self._mask(self.grammar)
         tokenizer = self.tokenizer
-        found = [END] if mask[grammar.END] else []
-        if mask[grammar.END] and self.text.endswith("!"):
+        found = [END] if mask[abc.END] else []
+        if mask[abc.END] and self.text.endswith("!"):
             return found
         if self.text.endswith(("K:", "K: ")):
             return [
@@ -157,15 +157,15 @@ class TuneCursor:
             ]
         pitches = [ours for ours, theirs in self.pitches.items() if mask[theirs]]
         found += pitches if pitches and self._lengths(pitches[0]) else []  # a note fits whatever its pitch
-        if mask[grammar.REST] and self._lengths(tokenizer.first_rest):
+        if mask[abc.REST] and self._lengths(tokenizer.first_rest):
             found.append(tokenizer.first_rest)
         for ours, text in self.pieces.items():
             if text in PIECES:
-                stands = mask[grammar.ID[PIECES[text]]] and not (text == "|" and self.grammar.at == 0)
+                stands = mask[abc.ID[PIECES[text]]] and not (text == "|" and self.grammar.at == 0)
                 if stands and (text != "(3" or self._triplet_fits()):
                     found.append(ours)
             elif self.text.endswith("\n"):
-                if text.startswith("K:") and mask[grammar.IS_KEY].any():
+                if text.startswith("K:") and mask[abc.IS_KEY].any():
                     found.append(ours)
                 elif text.startswith("M:") and text.endswith("\n"):
                     symbol = metre_symbol(text[2:].strip())
@@ -177,7 +177,7 @@ class TuneCursor:
         """Whether a triplet's first note has a length: the grammar knows shorter ones than these tunes."""
         within = copy.copy(self)
         within.grammar = self.grammar.copy()
-        within.grammar.take(grammar.ID["(3"])
+        within.grammar.take(abc.ID["(3"])
         return bool(within._lengths(self.tokenizer.first_rest))
 
     def _mask(self, cursor: SymbolCursor) -> np.ndarray:
@@ -188,7 +188,7 @@ class TuneCursor:
         return mask | cursor.allowed()
 
     def _symbol(self, ours: int) -> int:
-        return self.pitches.get(ours, grammar.REST)
+        return self.pitches.get(ours, abc.REST)
 
     def _lengths(self, symbol: int) -> list[int]:
         """The lengths that the note may have, such that a tail may follow."""
@@ -204,16 +204,16 @@ class TuneCursor:
         """The grammar once a note with its length is taken, None if it can't be."""
         text = self.tokenizer.lengths[length - 1]
         text = "/2" if text == "/" else text
-        if text and text not in grammar.LENGTHS:
+        if text and text not in abc.LENGTHS:
             return None
         after = self.grammar.copy()
         after.take(self._symbol(symbol))
         mask = self._mask(after)
         if not text:
-            return after if (mask & ~grammar.IS_LENGTH).any() else None
-        if not mask[grammar.ID[text]] or grammar.LENGTHS[text] % 4:
+            return after if (mask & ~abc.IS_LENGTH).any() else None
+        if not mask[abc.ID[text]] or abc.LENGTHS[text] % 4:
             return None
-        after.take(grammar.ID[text])
+        after.take(abc.ID[text])
         return after
 
     def _fits(self, after: SymbolCursor, tail: str) -> bool:
@@ -222,12 +222,12 @@ class TuneCursor:
             return False
         mask = self._mask(after)
         if not TAILS[tail]:
-            return bool((mask & grammar.IS_CONTENT & ~grammar.ids(["["])).any())
+            return bool((mask & abc.IS_CONTENT & ~abc.ids(["["])).any())
         then = after.copy()
         for name in TAILS[tail]:
-            if not self._mask(then)[grammar.ID[name]]:
+            if not self._mask(then)[abc.ID[name]]:
                 return False
-            then.take(grammar.ID[name])
+            then.take(abc.ID[name])
         return tail.endswith("!") or then.volta != 1 or "[2 " in self.tokenizer.pieces
 
     # --- taking a step ------------------------------------------------------------------------------------------------
@@ -238,7 +238,7 @@ class TuneCursor:
         tokenizer = self.tokenizer
         written = tokenizer.spell(step, self.key).decode()
         if symbol == END:
-            self.grammar.take(grammar.END)
+            self.grammar.take(abc.END)
             self.done = True
         elif symbol in self.lines and written.startswith("\nM:"):
             self.grammar.take(metre_symbol(written.split("\n")[1][2:]) or 0)
@@ -247,7 +247,7 @@ class TuneCursor:
             self.done = self.header_alone
         elif symbol in self.pieces and self.grammar.phase == "body":
             if written in PIECES:
-                self.grammar.take(grammar.ID[PIECES[written]])
+                self.grammar.take(abc.ID[PIECES[written]])
             elif written.startswith("M:"):
                 self.grammar.take(metre_symbol(written[2:].strip()) or 0)
         elif symbol >= tokenizer.first_pitch:
@@ -255,7 +255,7 @@ class TuneCursor:
             assert after is not None
             for name in TAILS[tokenizer.tails[int(step[2]) - 1]]:
                 if name != "END":
-                    after.take(grammar.ID[name])
+                    after.take(abc.ID[name])
                     self.repeats = self.repeats and name != "|]"
             self.grammar = after
         self.text += written
@@ -266,7 +266,7 @@ class TuneCursor:
         self.key = key
         self.grammar.take(key_symbol(key) or 0)
         letters = {i: tokenizer.letter(i, key) for i in range(tokenizer.first_pitch, tokenizer.first_rest)}
-        self.pitches = {i: grammar.ID[text] for i, text in letters.items() if text in grammar.ID}
+        self.pitches = {i: abc.ID[text] for i, text in letters.items() if text in abc.ID}
 
 
 # --- the check from outside -------------------------------------------------------------------------------------------

@@ -393,10 +393,11 @@ def demo(
 ) -> None:
     """The main job, with the checkpoints that ship: a tune, a piece for orchestra, and Schubert's scherzo finished."""
     from musicgen import renditions, workflows
+    from musicgen.given import bundled
     from musicgen.render.roll import draw_roll
     from musicgen.sampling import SamplingConfig
 
-    fragment, orchestra, folk = workflows.bundled(home)
+    fragment, orchestra, folk = bundled(home)
     drawing = SamplingConfig(top_p=0.95, exact=True)  # the same on every machine, with onnxruntime or without
     print("1/3  writing a tune and a piece for orchestra", file=sys.stderr)
     with bars_bar(16) as bar:

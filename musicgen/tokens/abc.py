@@ -2,7 +2,7 @@
 
 A score becomes normalised ABC (unit length 1/8) cut into symbols: a metre, a key, barlines, pitches as they are
 written, lengths, ties, chord brackets, tuplets. Joined, the symbols are ABC again, and `formats.abc_read` makes the
-score of them. `abc_grammar` says which symbols may follow which.
+score of them. `abc_symbols` lists them, `abc_grammar` says which may follow which.
 
 Knowingly lost, and nowhere else anything: title, tempo, the instrument and its name, parts without notes, velocities,
 grace notes, chord symbols, names of sections with their order, jumps (D.C. and the like), how often a repeat is played
@@ -36,7 +36,8 @@ from musicgen.tokens.abc_characters import (
     TEXT_ID,
     CharacterCursor,
 )
-from musicgen.tokens.abc_grammar import (
+from musicgen.tokens.abc_grammar import SymbolCursor
+from musicgen.tokens.abc_symbols import (
     BARS_LEFT,
     BEATS,
     CLOSE,
@@ -60,7 +61,6 @@ from musicgen.tokens.abc_grammar import (
     TUPLETS,
     UNIT,
     VOCABULARY,
-    SymbolCursor,
 )
 from musicgen.tokens.recall import Recall
 from musicgen.tokens.tokenizer import Coordinate, Field, Hearing

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from musicgen.errors import TokenError
-from musicgen.tokens.abc_grammar import END, SIZE, VOCABULARY, SymbolCursor
+from musicgen.tokens.abc_grammar import SymbolCursor
+from musicgen.tokens.abc_symbols import END, SIZE, VOCABULARY
 from musicgen.tokens.ending import Ending
 
 HEADER_TEXT = {i: s + "\n" for i, s in enumerate(VOCABULARY) if s[:2] in ("M:", "K:")}

@@ -19,7 +19,7 @@ from musicgen.errors import CheckpointError, FormatError, MusicgenError
 from musicgen.web.shelf import Piece
 
 if TYPE_CHECKING:
-    from musicgen.workflows import FinishReport
+    from musicgen.finishing import FinishReport
 
 Tell = Callable[..., None]
 """tell(stage, count=0, total=None): so many bars of all, or takes of all, are done in this stage."""
@@ -62,12 +62,12 @@ def read(tell: Tell, source: Path) -> dict[str, Any]:
 
     Raises FormatError or FinishError.
     """
-    from musicgen import workflows
+    from musicgen import given
     from musicgen.render.page import name_alone
     from musicgen.sampling.understanding import in_lines, understand
     from musicgen.score import unfold
 
-    written = workflows.one_tune(source)
+    written = given.one_tune(source)
     found = understand(unfold(written))
     words = [line.partition(" ") for line in in_lines(found) if not line.startswith(" ")]
     parts = list(asdict(found)["parts"])
@@ -75,7 +75,7 @@ def read(tell: Tell, source: Path) -> dict[str, Any]:
         parts[0].update(name="One melody", instrument="")
     suits = None
     with suppress(CheckpointError):
-        suits = workflows.checkpoint_for(written).name
+        suits = given.checkpoint_for(written).name
     return {
         **asdict(found),
         "parts": parts,

@@ -23,7 +23,8 @@ from musicgen.sampling.prompts import PROMPTS, heard_as
 from musicgen.score import Score, clip
 from musicgen.score.tonality import find_tonality
 from musicgen.tokens import AbcTokenizer
-from musicgen.tokens.abc_grammar import END, ID, PITCHES, VOCABULARY, last_onset
+from musicgen.tokens.abc_grammar import last_onset
+from musicgen.tokens.abc_symbols import END, ID, PITCHES, VOCABULARY
 from musicgen.tokens.ending import Ending
 
 SYMBOLS = AbcTokenizer()

@@ -9,7 +9,7 @@ import mido
 import numpy as np
 import pytest
 
-from musicgen import workflows
+from musicgen import given, workflows
 from musicgen.errors import FinishError, MusicgenError
 from musicgen.formats import read_score, write_score
 from musicgen.formats.instruments import playing_range
@@ -247,7 +247,7 @@ def first_movement(shared_data) -> tuple[Path, Score]:
 @pytest.mark.slow
 def test_the_first_movement_is_continued_from_musicxml(orchestra, first_movement, tmp_path, monkeypatch):
     source, read = first_movement
-    monkeypatch.setattr(workflows, "read_tunes", {source: [read]}.__getitem__)
+    monkeypatch.setattr(given, "read_tunes", {source: [read]}.__getitem__)
     fragment = unfold(read)
     report = workflows.finish_score(source, orchestra.folder, tmp_path / "finished.musicxml", bars=2)
     assert_kept(fragment, report.takes[0])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from musicgen import workflows
+from musicgen import given, workflows
 from musicgen.errors import CheckpointError, FinishError
 from musicgen.formats import read_score, read_scores, write_score
 from musicgen.score import clip
@@ -58,15 +58,15 @@ def test_a_checkpoint_that_is_not_named_is_found_by_what_the_score_is(data, tmp_
         (tmp_path / "checkpoints" / name / "best.safetensors").touch()
     tune = read_scores(data / "irish" / "tunes.abc")[0]
     band = read_score(data / "schubert-d759" / "scherzo.mid")
-    assert workflows.checkpoint_for(tune).name == "folk"
-    assert workflows.checkpoint_for(band).name == "orchestra"
+    assert given.checkpoint_for(tune).name == "folk"
+    assert given.checkpoint_for(band).name == "orchestra"
 
 
 def test_without_any_checkpoint_it_is_said_what_to_do(data, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(workflows, "__file__", str(tmp_path / "elsewhere" / "workflows.py"))
+    monkeypatch.setattr(given, "__file__", str(tmp_path / "elsewhere" / "given.py"))
     with pytest.raises(CheckpointError, match="name one, or `make checkpoints`"):
-        workflows.checkpoint_for(read_score(data / "schubert-d759" / "scherzo.mid"))
+        given.checkpoint_for(read_score(data / "schubert-d759" / "scherzo.mid"))
 
 
 def test_nobody_strikes_more_notes_at_once_than_they_have_so_far(orchestra, scherzo, tmp_path):

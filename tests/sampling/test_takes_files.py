@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from musicgen import workflows
+from musicgen import finishing, workflows
 from musicgen.errors import FormatError
 from musicgen.sampling.takes_files import left_over, page_path, take_paths, write_set
 
@@ -114,7 +114,7 @@ def test_fewer_takes_replace_the_whole_earlier_set(orchestra, data, tmp_path):
 @pytest.mark.parametrize("orchestra", ["lstm"], indirect=True)
 def test_a_take_that_can_not_be_written_leaves_no_other(orchestra, data, tmp_path, monkeypatch):
     score, out = data / "schubert-d759" / "scherzo.mid", tmp_path / "f.mid"
-    write, calls = workflows.write_continuation, []
+    write, calls = finishing.write_continuation, []
 
     def full(original, fragment, whole, path) -> None:
         calls.append(path)
@@ -122,7 +122,7 @@ def test_a_take_that_can_not_be_written_leaves_no_other(orchestra, data, tmp_pat
             raise FormatError(f"{path}: No space left on device")
         write(original, fragment, whole, path)
 
-    monkeypatch.setattr(workflows, "write_continuation", full)
+    monkeypatch.setattr(finishing, "write_continuation", full)
     with pytest.raises(FormatError, match=r"f-take3\.mid: No space left"):
         workflows.finish_score(score, orchestra.folder, out, bars=1, takes=4)
     assert list(tmp_path.iterdir()) == []

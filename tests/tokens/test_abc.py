@@ -17,7 +17,7 @@ from musicgen.formats.abc import decode_text, read_text, read_tunes
 from musicgen.score import Part, Score, notes_array
 from musicgen.score.edit import with_repeat_starts
 from musicgen.tokens.abc import AbcTokenizer
-from musicgen.tokens.abc_grammar import END, ID, VOCABULARY
+from musicgen.tokens.abc_symbols import END, ID, VOCABULARY
 
 SYMBOLS = AbcTokenizer()
 CHARACTERS = AbcTokenizer(characters=True)

@@ -248,8 +248,9 @@ def test_a_job_is_told_of_from_its_beginning_to_its_end(finished):
 
 
 def test_the_result_is_what_the_command_line_writes(server, finished, tmp_path):
+    from musicgen.given import shipped
     from musicgen.sampling import SamplingConfig
-    from musicgen.workflows import finish_score, shipped
+    from musicgen.workflows import finish_score
 
     job, told = finished
     (tmp_path / "example.abc").write_bytes(TUNE)
