@@ -35,6 +35,7 @@ from musicgen.decoders.attention import (
     rotations,
 )
 from musicgen.decoders.decoder import Decoder, Dropout, State, Stepper
+from musicgen.decoders.linear import Linear, working_type
 from musicgen.decoders.transformer_step import TransformerQuickPast, TransformerStepper
 
 
@@ -135,7 +136,7 @@ class Transformer(Decoder):
             return View(turns, band(live, self.memory, steps, fresh), causal)
         alike = fresh is None and bool(live.all())
         seen = band(live[:1] if alike else live, self.memory, steps, fresh)
-        return View(turns, seen, False, plan_blocks(seen, batch, self.heads, _working_type(inputs)))
+        return View(turns, seen, False, plan_blocks(seen, batch, self.heads, working_type(inputs)))
 
     def _remember(self, state: State, new: list[Memory], fresh: Tensor | None) -> State:
         """The last W positions of the state and of what has come in, `new` keys and values (B, T, D) a layer."""
@@ -203,8 +204,8 @@ class SelfAttention(nn.Module):
         super().__init__()
         self.heads = heads
         self.written_out = written_out
-        self.query_key_value = nn.Linear(dim, 3 * dim, bias=False)
-        self.project = nn.Linear(dim, dim, bias=False)
+        self.query_key_value = Linear(dim, 3 * dim, bias=False)
+        self.project = Linear(dim, dim, bias=False)
 
     def forward(self, inputs: Tensor, past: Memory, view: View) -> tuple[Tensor, Memory]:
         """inputs: (B, T, D); past: (B, P, D) each; returns what was taken (B, T, D), and the T new keys and values."""
@@ -241,8 +242,8 @@ class FeedForward(nn.Module):
 
     def __init__(self, *, dim: int, expansion: int) -> None:
         super().__init__()
-        self.up = nn.Linear(dim, expansion * dim)
-        self.down = nn.Linear(expansion * dim, dim)
+        self.up = Linear(dim, expansion * dim)
+        self.down = Linear(expansion * dim, dim)
 
     def forward(self, inputs: Tensor) -> Tensor:
         return self.down(F.gelu(self.up(inputs)))
@@ -252,9 +253,3 @@ def _filled(live: Tensor) -> int:
     """How many slots of memory any row has filled; they lie at the end. live: (B, P)."""
     used = (live != 0).any(0)
     return live.shape[1] - int(used.to(torch.int8).argmax()) if used.any() else 0
-
-
-def _working_type(inputs: Tensor) -> torch.dtype:
-    """What a linear layer makes of these inputs."""
-    device = inputs.device.type
-    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else inputs.dtype
