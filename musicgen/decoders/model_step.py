@@ -1,11 +1,13 @@
 """A model that reads one step at a time, for drawing: exactly, or by a graph in 8 bits (see `quick`).
 
 Both keep the past and what the head starts from; whoever draws asks for one field after the other, then says which step
-was taken. Steps come in and logits go out as NumPy arrays: a call of PyTorch costs more than so little has to compute.
+was taken. Steps come in as plain numbers and logits go out as NumPy arrays: a call of PyTorch costs more than so little
+has to compute.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +32,7 @@ class ModelStepper:
 
     def __init__(self, model: Model, state: State) -> None:
         """state: of B streams, after what the model has read."""
-        self.model = model
+        self.model, self.sizes = model, model.head.sizes
         self.streams, self.device = len(state[0]), state[0].device
         self.ear = None if model.ear is None else state[-1]  # (B, E)
         tables = model.embedding.tables()
@@ -41,46 +43,48 @@ class ModelStepper:
         self.table = torch.cat(self.model.embedding.tables())
         self.decoder = self.model.decoder.stepper(state)
 
-    def step(self, steps: np.ndarray, coordinates: np.ndarray) -> None:
-        """Read a step of each stream. steps: (B, F), coordinates: (B, C + R), both int64."""
+    def step(self, taken: Sequence[Sequence[int]] | np.ndarray) -> None:
+        """Read a step of each stream: (B, F + C + R), its fields, and its coordinates and what is recalled beside."""
         model, embedding = self.model, self.model.embedding
+        values = np.array(taken, dtype=np.int64)
         if self.ear is None or model.ear is None or embedding.intervals is None:
-            context = self._read(steps, coordinates, None)
+            context = self._read(values, None)
         else:
-            taken = self._tensor(steps)[:, None]  # (B, 1, F)
-            heard = model.ear(taken, self.ear)  # (B, 1, E)
-            intervals = embedding.intervals(taken, heard, self.ear[:, None])[:, 0]
-            context = self._read(steps, coordinates, intervals)
+            steps = self._tensor(values[:, None, : len(self.sizes)])  # (B, 1, F)
+            heard = model.ear(steps, self.ear)  # (B, 1, E)
+            intervals = embedding.intervals(steps, heard, self.ear[:, None])[:, 0]
+            context = self._read(values, intervals)
             self.ear = heard[:, -1]
             context = torch.cat([context, self.ear], -1)
         if model.recall is not None:
-            recalled = self._tensor(coordinates[:, -model.recall.width :])
+            recalled = self._tensor(values[:, -model.recall.width :])
             context = torch.cat([context, recalled.to(torch.float32)], -1)
         self.context = context
 
     def _tensor(self, values: np.ndarray) -> Tensor:
         return torch.from_numpy(values).to(self.device)
 
-    def _read(self, steps: np.ndarray, coordinates: np.ndarray, beside: Tensor | None) -> Tensor:
+    def _read(self, values: np.ndarray, beside: Tensor | None) -> Tensor:
         """What the head starts from, (B, D), after the rows of the tables that they name and `beside` (B, D)."""
-        index = self._tensor(np.concatenate([steps, coordinates], 1) + self.starts)
+        index = self._tensor(values + self.starts)
         vectors = functional.embedding(index, self.table).sum(1)
         return self.model.head.norm(self.decoder.step(vectors if beside is None else vectors + beside))
 
-    def field(self, index: int, known: np.ndarray, rows: np.ndarray | None = None) -> np.ndarray:
+    def field(self, index: int, known: Sequence[Sequence[int]], rows: Sequence[int] | None = None) -> np.ndarray:
         """Logits (R, size) float32 of a field of the next step, given the values (R, index) of the fields before it.
 
-        rows: (R,) int64, of the streams that are asked for; None: all. Good until the next step is read.
+        rows: R of the streams, those that are asked for; None: all. Good until the next step is read.
         """
-        context = self.context if rows is None else self.context[self._tensor(rows)]
-        return self.model.head.field(index, context, self._tensor(known).unbind(-1)).float().cpu().numpy()
+        context = self.context if rows is None else self.context[self._tensor(np.array(rows))]
+        before = self._tensor(np.array(known, dtype=np.int64).reshape(len(context), index))
+        return self.model.head.field(index, context, before.unbind(-1)).float().cpu().numpy()
 
-    def pick(self, rows: np.ndarray) -> None:
-        """Go on with the streams named by `rows`, (R,) int64, in that order."""
+    def pick(self, rows: Sequence[int]) -> None:
+        """Go on with the streams named by `rows`, in that order."""
         self.streams = len(rows)
-        self._pick(rows, self._tensor(rows))
+        self._pick(self._tensor(np.array(rows)))
 
-    def _pick(self, rows: np.ndarray, chosen: Tensor) -> None:
+    def _pick(self, chosen: Tensor) -> None:
         self.context = self.context.index_select(0, chosen)
         if self.ear is not None:
             self.ear = self.ear.index_select(0, chosen)
@@ -119,10 +123,8 @@ class QuickModelStepper(ModelStepper):
                     place(name, "cpu", 0, DTYPES[tensor.dtype], tuple(tensor.shape), tensor.data_ptr())
             self.runs.append(run)
 
-    def _read(self, steps: np.ndarray, coordinates: np.ndarray, beside: Tensor | None) -> Tensor:
-        fields = steps.shape[1]
-        np.add(steps, self.starts[:fields], out=self.index[:, :fields])
-        np.add(coordinates, self.starts[fields:], out=self.index[:, fields:])
+    def _read(self, values: np.ndarray, beside: Tensor | None) -> Tensor:
+        np.add(values, self.starts, out=self.index)
         if beside is not None and self.beside is not None:
             self.beside.copy_(beside)
         self.session.run_with_iobinding(self.runs[self.past.turn])
@@ -130,14 +132,14 @@ class QuickModelStepper(ModelStepper):
         context, self.first = self.found
         return context
 
-    def field(self, index: int, known: np.ndarray, rows: np.ndarray | None = None) -> np.ndarray:
+    def field(self, index: int, known: Sequence[Sequence[int]], rows: Sequence[int] | None = None) -> np.ndarray:
         if index or self.first is None:
             return super().field(index, known, rows)
-        return self.first if rows is None else self.first[rows]
+        return self.first if rows is None else self.first.take(rows, 0)
 
-    def _pick(self, rows: np.ndarray, chosen: Tensor) -> None:
+    def _pick(self, chosen: Tensor) -> None:
         self.context = self.context.index_select(0, chosen)
-        self.first = None if self.first is None else self.first[rows]
+        self.first = None if self.first is None else self.first.take(chosen.numpy(), 0)
         if self.ear is not None:
             self.ear = self.ear.index_select(0, chosen)
         self.past.pick(chosen)

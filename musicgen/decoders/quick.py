@@ -256,22 +256,23 @@ def difference(model: Model, session: Any, streams: int = 1) -> float:
     from musicgen.decoders.model_step import ModelStepper, QuickModelStepper
 
     fields = len(model.head.sizes)
-    coordinates = np.zeros((streams, model.coordinates), dtype=np.int64)  # not told
-    step = np.zeros((streams, fields), dtype=np.int64)
+    untold = [[0] * model.coordinates] * streams
+    steps = [[0] * fields] * streams
     state = model.initial_state(streams)
     exact, quick = ModelStepper(model, state), QuickModelStepper(model, state, session)
     generator = torch.Generator().manual_seed(0)
     total = 0.0
     for _ in range(CHECKED):
-        exact.step(step, coordinates)
-        quick.step(step, coordinates)
-        step = np.zeros_like(step)
+        for stepper in (exact, quick):
+            stepper.step([[*step, *told] for step, told in zip(steps, untold, strict=True)])
+        steps = [[] for _ in steps]
         for field in range(fields):
-            both = [torch.from_numpy(stepper.field(field, step[:, :field])) for stepper in (exact, quick)]
+            both = [torch.from_numpy(stepper.field(field, steps)) for stepper in (exact, quick)]
             if field:
                 for logits in both:
                     logits[:, NONE] = -1e4  # never trained, and never drawn
             mine, other = (logits.log_softmax(-1) for logits in both)
             total += float((mine.exp() * (mine - other).abs()).sum())
-            step[:, field] = torch.multinomial(mine.exp(), 1, generator=generator)[:, 0].numpy()
+            drawn = torch.multinomial(mine.exp(), 1, generator=generator)[:, 0].tolist()
+            steps = [[*step, value] for step, value in zip(steps, drawn, strict=True)]
     return total / (CHECKED * fields * streams)

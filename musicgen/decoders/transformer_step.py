@@ -113,10 +113,12 @@ class TransformerQuickPast(QuickPast):
         self.room = capacity
         self.turns = rotations(capacity, width, past_keys)
         lengths = (live != 0).sum(1).tolist()  # rows may have pasts of different lengths
-        shape = len(live), heads, capacity, _padded(width)
-        self.memory = [torch.from_numpy(np.zeros(shape, dtype=np.float32)) for _ in range(2 * decoder.layers)]
+        shape = 2 * decoder.layers, len(live), heads, capacity, _padded(width)
+        self.memory = torch.from_numpy(np.zeros(shape, dtype=np.float32))  # in one piece: NumPy asks for large pages
         for layer in range(decoder.layers):
             for row, length in enumerate(lengths):
+                if not length:
+                    continue
                 keys, values = (
                     past[row, layer, past.shape[2] - length :].unflatten(-1, (heads, width)).transpose(0, 1)
                     for past in (past_keys, past_values)
@@ -159,7 +161,8 @@ class TransformerQuickPast(QuickPast):
         return graph.one("Squeeze", graph.norm(stream, decoder.norm), graph.constant([1]))
 
     def _lay(self, lengths: Sequence[int]) -> None:
-        self.counts = np.array([max(lengths) + 1, *lengths], dtype=np.int32)  # positions after this step, before it
+        self.end = max(lengths) + 1
+        self.counts = np.array([self.end, *lengths], dtype=np.int32)  # positions after this step, before it
         upto, before = torch.from_numpy(self.counts).split([1, len(lengths)])
         given = {f"memory{i}": part for i, part in enumerate(self.memory)}
         found = {f"present{i}": part for i, part in enumerate(self.memory)}  # written where they lie
@@ -167,7 +170,8 @@ class TransformerQuickPast(QuickPast):
 
     def advance(self) -> None:
         self.counts += 1
-        if self.counts[0] > self.room:
+        self.end += 1
+        if self.end > self.room:
             self._move()
 
     def _move(self) -> None:
@@ -179,10 +183,10 @@ class TransformerQuickPast(QuickPast):
                 kept = part[row, :, length - stay : length, : 2 * len(back)].clone()
                 part[row, :, :stay, : 2 * len(back)] = rotate(kept, back[None]) if i % 2 == 0 else kept
         np.minimum(self.counts[1:], self.window, out=self.counts[1:])
-        self.counts[0] = self.counts[1:].max() + 1
+        self.counts[0] = self.end = int(self.counts[1:].max()) + 1
 
     def pick(self, rows: Tensor) -> None:
-        self.memory = [torch.from_numpy(part.numpy()[rows.numpy()]) for part in self.memory]
+        self.memory = self.memory.index_select(1, rows)
         self._lay(self.counts[1:][rows.numpy()].tolist())
 
 

@@ -31,7 +31,7 @@ class SamplingConfig(BaseModel):
     )
 
 
-def masked(logits: np.ndarray, masks: np.ndarray) -> np.ndarray:
+def masked(logits: np.ndarray, masks: np.ndarray | Sequence[np.ndarray]) -> np.ndarray:
     """Logits (B, V) of the values that are allowed, where masks (B, V) is true."""
     return np.where(masks, logits, -np.inf)
 
@@ -65,9 +65,9 @@ def keep_min_p(logits: np.ndarray, p: float) -> np.ndarray:
 
 def draw(
     logits: np.ndarray, config: SamplingConfig, generators: Sequence[np.random.Generator]
-) -> tuple[np.ndarray, np.ndarray]:
-    """One value a row, (B,) int64, of logits (B, V) in which what the grammar forbids is already -inf; and its negative
-    log-likelihood (B,) by these logits, before temperature and filters.
+) -> tuple[list[int], list[float]]:
+    """One value a row of logits (B, V), in which what the grammar forbids is already -inf; and its negative
+    log-likelihood by these logits, before temperature and filters.
 
     Each row has its own generator, so that what one stream draws does not depend on how many others there are. A number
     between 0 and 1 is looked up in the running sum of the row's probabilities.
@@ -78,14 +78,14 @@ def draw(
         kept = logits / config.temperature
         kept = keep_min_p(keep_top_p(keep_top_k(kept, config.top_k), config.top_p), config.min_p)
         upto = np.exp(kept, dtype=np.float64).cumsum(axis=-1)
-    values, nats = np.empty(len(logits), dtype=np.int64), np.empty(len(logits))
-    for row, generator in enumerate(generators):
-        if config.temperature == 0:
-            value = logits[row].argmax()
-        else:  # what has no probability is passed over
-            value = upto[row].searchsorted(generator.random() * upto[row, -1], side="right")
-        values[row], nats[row] = value, math.log(whole[row, -1]) - logits[row, value]
-    return values, nats
+    if config.temperature == 0:
+        values = logits.argmax(axis=-1).tolist()
+    else:  # what has no probability is passed over
+        values = [
+            int(row.searchsorted(generator.random() * row[-1], side="right"))
+            for row, generator in zip(upto, generators, strict=True)
+        ]
+    return values, [math.log(whole[row, -1]) - float(logits[row, value]) for row, value in enumerate(values)]
 
 
 def _weights(logits: np.ndarray) -> np.ndarray:

@@ -78,7 +78,7 @@ def sample(
         chunk = slice(at, min(at + PROMPT_CHUNK, len(read) - 1))
         _, state = model(*(torch.from_numpy(part[None, chunk]).to(device) for part in (read, places)), state)
     stepper = model.stepper(tuple(part.expand(count, *part.shape[1:]) for part in state), config.exact)
-    stepper.step(read[-1:].repeat(count, 0), places[-1:].repeat(count, 0))
+    stepper.step([[*read[-1], *places[-1]]] * count)
 
     end = tokenizer.fields[0].labels.index("END")
     streams = [
@@ -91,14 +91,15 @@ def sample(
             cursor = stream.cursor
             if cursor.bars is None and cursor.bar >= most_bars - ENDING_BARS:
                 cursor.bars = min(cursor.bar + ENDING_BARS, most_bars)
-        steps, costs = _draw_step(stepper, live, config)
-        early = [row for row, stream in enumerate(live) if steps[row, 0] == end and _may_end(stream.cursor)]
+        drawn = _draw_step(stepper, live, config)
+        early = [row for row, (step, _) in enumerate(drawn) if step[0] == end and _may_end(live[row].cursor)]
         if early:
             again = [live[row] for row in early]
             for stream in again:
                 stream.cursor.bars = stream.cursor.bar + 1
-            steps[early], costs[early] = _draw_step(stepper, again, config, early)
-        for stream, step, cost in zip(live, steps, costs.tolist(), strict=True):
+            for row, instead in zip(early, _draw_step(stepper, again, config, early), strict=True):
+                drawn[row] = instead
+        for stream, (step, cost) in zip(live, drawn, strict=True):
             cursor, begun = stream.cursor, stream.cursor.bar
             cursor.advance(step)
             if given and cursor.bar > begun and cursor.bar in given:
@@ -114,13 +115,8 @@ def sample(
             live = [live[row] for row in going]
             if not live:
                 break
-            steps = steps[going]
-            stepper.pick(np.array(going))
-        coordinates = np.array([stream.cursor.coordinates() for stream in live])
-        if recaller is not None:
-            told = [stream.recaller.advance(stream.drawn[-1].tolist()) for stream in live if stream.recaller]
-            coordinates = np.concatenate([coordinates, told], axis=1)
-        stepper.step(steps, coordinates)
+            stepper.pick(going)
+        stepper.step([stream.taken() for stream in live])
     model.train(was_training)
     return [Sampled(np.array(stream.drawn, dtype=np.int16), stream.nats) for stream in streams]
 
@@ -134,8 +130,14 @@ class _Stream:
     recaller: Recaller | None
     coming: deque[list[int]] = field(default_factory=deque)
     """Steps that it takes next, whatever the model thinks."""
-    drawn: list[np.ndarray] = field(default_factory=list)  # of (F,) int64
+    drawn: list[list[int]] = field(default_factory=list)  # F values a step
     nats: float = 0.0
+
+    def taken(self) -> list[int]:
+        """The last step, and what the model is told beside it: where it left us, and what is recalled."""
+        step = self.drawn[-1]
+        recalled = () if self.recaller is None else self.recaller.advance(step)
+        return [*step, *self.cursor.coordinates(), *recalled]
 
 
 def stream_generator(seed: int, stream: int) -> np.random.Generator:
@@ -153,36 +155,37 @@ def _may_end(cursor: Cursor) -> bool:
 
 def _draw_step(
     stepper: ModelStepper, streams: Sequence[_Stream], config: SamplingConfig, rows: Sequence[int] | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """The next step of some streams, (R, F) int64, and its negative log-likelihood (R,).
+) -> list[tuple[list[int], float]]:
+    """The next step of each of some streams, F values, and its negative log-likelihood.
 
     rows: which of the stepper's they are; None: all of them. Where there is no choice, nothing is drawn.
     """
-    sizes = stepper.model.head.sizes
-    steps = np.zeros((len(streams), len(sizes)), dtype=np.int64)
-    costs = np.zeros(len(streams))
+    steps: list[list[int]] = [[] for _ in streams]
+    costs = [0.0] * len(streams)
     known = [stream.coming.popleft() if stream.coming else None for stream in streams]
-    for index, size in enumerate(sizes):
-        masks = np.zeros((len(streams), size), dtype=bool)  # (R, V)
-        for row, (stream, step) in enumerate(zip(streams, known, strict=True)):
-            if step is None:
-                masks[row] = stream.cursor.allowed(steps[row, :index].tolist())
+    for index in range(len(stepper.sizes)):
+        masks, open_rows = [], []
+        for row, (stream, step, coming) in enumerate(zip(streams, steps, known, strict=True)):
+            if coming is not None:
+                step.append(coming[index])
+                continue
+            mask = stream.cursor.allowed(step)
+            choices = np.count_nonzero(mask)
+            if choices > 1:
+                masks.append(mask)
+                open_rows.append(row)
+            elif choices:
+                step.append(int(mask.argmax()))
             else:
-                masks[row, step[index]] = True
-        choices = masks.sum(axis=1)
-        if not choices.all():
-            raise RuntimeError("the grammar allows nothing after what was drawn: it would be walked for ever")
-        if rows is None and choices.min() > 1:
-            logits = masked(stepper.field(index, steps[:, :index]), masks)
-            steps[:, index], nats = draw(logits, config, [stream.generator for stream in streams])
-            costs += nats
+                raise RuntimeError("the grammar allows nothing after what was drawn: it would be walked for ever")
+        if not open_rows:
             continue
-        steps[:, index] = masks.argmax(axis=1)
-        open_rows = (choices > 1).nonzero()[0]
-        if len(open_rows):
-            asked = open_rows if rows is None else np.array(rows)[open_rows]
-            logits = masked(stepper.field(index, steps[open_rows, :index], asked), masks[open_rows])
-            values, nats = draw(logits, config, [streams[row].generator for row in open_rows.tolist()])
-            costs[open_rows] += nats
-            steps[open_rows, index] = values
-    return steps, costs
+        asked = None
+        if rows is not None or len(open_rows) < len(streams):
+            asked = open_rows if rows is None else [rows[row] for row in open_rows]
+        logits = masked(stepper.field(index, [steps[row] for row in open_rows], asked), masks)
+        values, nats = draw(logits, config, [streams[row].generator for row in open_rows])
+        for row, value, cost in zip(open_rows, values, nats, strict=True):
+            steps[row].append(value)
+            costs[row] += cost
+    return list(zip(steps, costs, strict=True))
