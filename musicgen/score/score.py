@@ -79,8 +79,8 @@ class TempoMap(Sequence[Tempo]):
             onsets, bpms = onsets[order], bpms[order]
             if onsets[0] != 0:
                 raise ScoreError(f"tempos must begin at tick 0, found {onsets[:1]}")
-        wrong = np.flatnonzero(~((bpms > 0) & (bpms < 10_000)))
-        if len(wrong):
+        if not (bpms.min() > 0 and bpms.max() < 10_000):
+            wrong = np.flatnonzero(~((bpms > 0) & (bpms < 10_000)))
             raise ScoreError(f"a tempo of {bpms[wrong[0]]:g} quarter notes a minute is out of range")
         onsets.flags.writeable = bpms.flags.writeable = False
         self.onsets, self.bpms = onsets, bpms

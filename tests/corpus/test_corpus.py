@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import signal
@@ -152,6 +153,22 @@ def test_a_corpus_of_another_tokenizer_is_refused(folder, cache, tmp_path):
     with pytest.raises(CorpusError, match="prepared for the tokenizer bars") as caught:
         load_corpus(tmp_path / "made", AbcTokenizer())
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("change", ["a column less", "a row less", "another order"])
+def test_a_manifest_whose_columns_do_not_fit_is_refused(folder, cache, tmp_path, change):
+    compile_corpus(find_source(folder), BarsTokenizer(), cache=cache, out=tmp_path / "made", workers=1)
+    path = tmp_path / "made" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    if change == "a column less":
+        del manifest["pieces"]["bars"]
+    elif change == "a row less":
+        manifest["files"]["kept"].pop()
+    else:
+        manifest["pieces"] = dict(sorted(manifest["pieces"].items()))
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(CorpusError, match="damaged"):
+        load_corpus(tmp_path / "made", BarsTokenizer())
 
 
 @pytest.mark.parametrize("name", ["steps.bin", "manifest.json", "melodies.npy"])
