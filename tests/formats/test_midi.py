@@ -7,15 +7,18 @@ import subprocess
 import sys
 import tarfile
 from dataclasses import replace
+from itertools import permutations
 from pathlib import Path
 
 import mido
 import numpy as np
 import pretty_midi
 import pytest
+from symusic.core import ScoreTick
 
 from musicgen.errors import FormatError
 from musicgen.formats import read_score, write_score
+from musicgen.formats.midi_read import from_symusic
 from musicgen.formats.midi_write import channels, midi_file, written_metres
 from musicgen.score import Key, Metre, Part, Score, Sign, Tempo, notes_array
 
@@ -474,6 +477,15 @@ def test_an_event_past_all_music_is_refused(tmp_path):
         read_bytes(data, tmp_path)
 
 
+def test_what_symusic_read_is_left_as_it_was():
+    first = chunk(*NOTE_ON_CHANNEL_3)
+    found = ScoreTick.from_midi(midi_of(first, chunk((0, "93 40 50"), (96, "83 40 40"))))
+    before = [list(track.notes) for track in found.tracks]
+    assert from_symusic(found) == from_symusic(found)
+    assert [len(notes) for notes in before] == [1, 1]
+    assert [list(track.notes) for track in found.tracks] == before
+
+
 # programs set elsewhere
 
 
@@ -495,6 +507,14 @@ def test_a_program_that_another_track_sets_for_the_channel_is_the_parts(tmp_path
     data = midi_of(SET_UP, chunk(*NOTE_ON_CHANNEL_3), chunk((0, "93 40 50"), (96, "83 40 40")))
     score = read_bytes(data, tmp_path)
     assert [(p.program, p.notes["pitch"].tolist()) for p in score.parts] == [(56, [60]), (0, [64])]
+
+
+@pytest.mark.parametrize("order", list(permutations(range(4))))
+def test_a_program_is_borrowed_in_whatever_order_the_tracks_stand(order, tmp_path):
+    piano = chunk((0, "c4 00"), (0, "94 40 50"), (96, "84 40 40"))
+    chunks = [SET_UP, chunk(*NOTE_ON_CHANNEL_3), piano, chunk((0, "ff 03 02 68 69"))]
+    score = read_bytes(midi_of(*[chunks[i] for i in order]), tmp_path)
+    assert sorted((p.program, p.notes["pitch"].tolist()) for p in score.parts) == [(0, [64]), (56, [60])]
 
 
 def test_a_program_set_in_a_track_that_plays_itself_is_found_too(tmp_path):
